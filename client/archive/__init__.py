@@ -1,0 +1,1 @@
+"""From a DICOM folder to preprocessed tensors, read-only on the source."""

@@ -1,0 +1,1 @@
+"""The coordinator: runs rounds, aggregates updates, never sees an image."""

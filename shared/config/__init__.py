@@ -1,0 +1,1 @@
+"""Study, site and simulation files: YAML to frozen, validated models."""

@@ -1,0 +1,1 @@
+"""CAD networks, one file each, behind a registry."""

@@ -1,0 +1,1 @@
+"""CAD problems: loss of one case, inference, metrics as mergeable statistics."""

@@ -1,0 +1,1 @@
+"""Many emulated hospitals on one machine, with the real client and server code."""

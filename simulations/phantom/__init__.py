@@ -1,0 +1,1 @@
+"""Procedural images with ground truth, the data set that needs no download."""

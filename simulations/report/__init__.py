@@ -1,0 +1,1 @@
+"""What a run says: tables, plots and one self-contained page."""
