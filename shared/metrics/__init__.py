@@ -1,0 +1,1 @@
+"""Metrics as exactly mergeable statistics."""

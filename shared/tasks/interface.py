@@ -1,0 +1,88 @@
+"""The task protocol: what every CAD problem gives to training, evaluation and findings.
+
+Legend of shapes: B cases in a batch; C classes; K length of a statistics vector; R bootstrap replicates.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from fedcad.shared.config.study import OptimizerConfig
+from fedcad.shared.metrics.interface import StatisticsFamily
+
+Networks = Mapping[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cases side by side.
+
+    Attributes:
+        inputs: Named tensors whose first axis is the case, for instance ``image`` float32 (B, 1, rows, columns).
+        targets: Named tensors whose first axis is the case, for instance ``label`` int64 (B,).
+    """
+
+    inputs: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One thing that training minimises.
+
+    Attributes:
+        name: Name in logs.
+        networks: Names of the networks whose parameters it changes.
+        optimizer: The optimizer of these networks.
+        losses: Gives one loss for each case, shape (B,), never coupled across cases: privacy builds on it.
+        interval: The objective takes a step in every interval-th local step.
+    """
+
+    name: str
+    networks: tuple[str, ...]
+    optimizer: OptimizerConfig
+    losses: Callable[[Networks, Batch], Tensor]
+    interval: int = 1
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a model says about one case. Investigational; not for clinical use.
+
+    Attributes:
+        probabilities: Probability of each named class.
+    """
+
+    probabilities: Mapping[str, float]
+
+
+class Task(Protocol):
+    """A CAD problem. Adding one is a file beside this one, entered in the registry."""
+
+    statistics: StatisticsFamily
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Build the networks, untrained, in the order of their names; draws from torch's global generator."""
+        ...
+
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return what training minimises, in order; empty where nothing is trained."""
+        ...
+
+    def predict(self, networks: Networks, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the outputs that :meth:`infer` and the statistics start from, first axis the case."""
+        ...
+
+    def infer(self, networks: Networks, case: Mapping[str, Tensor]) -> Findings:
+        """Return the findings of one case (no case axis)."""
+        ...
+
+    def parse_label(self, label: str) -> Any:
+        """Return the target of a label-table entry.
+
+        Raises:
+            DataError: The label is not one of the study's.
+        """
+        ...
