@@ -59,6 +59,17 @@ class StatisticsFamily(Protocol):
         """Return all metrics of one vector, shape (K,)."""
         ...
 
+    def primary_values(self, statistics: Statistics) -> NDArray[np.float64]:
+        """Return the primary metric of each vector at once; nan where it is undefined.
+
+        Args:
+            statistics: Shape (1 + R, K).
+
+        Returns:
+            float64, shape (1 + R,), each equal to what :meth:`metrics` says of that vector.
+        """
+        ...
+
     def loss(self, statistics: Statistics) -> float:
         """Return the mean loss of one vector, by which rounds are selected; infinity without cases."""
         ...
