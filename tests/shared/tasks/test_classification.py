@@ -25,7 +25,7 @@ def make_task(**training: Any) -> Classification:
             {
                 "name": "classification",
                 "task": {"kind": "classification", "classes": CLASSES},
-                "preprocessing": {"size": 16},
+                "preprocessing": {"size": 32},
                 "model": {"name": "logistic-regression", "grid": 2, "histogram_bins": 4},
                 "training": {
                     "optimizer": {"name": "adam", "learning_rate": 0.01},
@@ -135,6 +135,6 @@ def test_network_fits_the_study_and_follows_the_global_generator() -> None:
     torch.manual_seed(3)
     second = task.networks()
     assert list(first) == ["classifier"]
-    assert first["classifier"](torch.rand(2, 1, 16, 16)).shape == (2, 3)
+    assert first["classifier"](torch.rand(2, 1, 32, 32)).shape == (2, 3)
     for name, tensor in first["classifier"].state_dict().items():
         torch.testing.assert_close(tensor, second["classifier"].state_dict()[name], rtol=0, atol=0)
