@@ -149,7 +149,7 @@ def test_two_classes_have_one_auroc(seed: int, bins: int) -> None:
 
 
 def test_two_classes_have_one_auroc_also_at_the_border_of_a_bin() -> None:
-    # Log-odds of 0 open a bin; seen from the other class, they must close the bin below, or ties would differ.
+    # Log-odds of 0 open a bin; seen from the other class they must close the one below, or ties would differ.
     outputs = np.array([[0.5, 0.5], [0.49, 0.51]], dtype=np.float32)
     metrics = PAIR.metrics(vector_of(PAIR, outputs, np.array([1, 0])))
     assert metrics["auroc_normal"].value == metrics["auroc_covid19"].value == 0.5
