@@ -88,8 +88,8 @@ class LazyGroup(TyperGroup):
         try:
             name, stand_in, rest = super().resolve_command(ctx, args)
         except click.UsageError as error:
-            error.message = f"{error.message.rstrip('.')}. {_suggestion(args[0])}"
-            raise
+            message = error.message.partition(" Did you mean")[0].rstrip(".")
+            raise click.UsageError(f"{message}. {_suggestion(args[0])}", ctx) from error
         return name, load_command(name) if name and stand_in else stand_in, rest
 
 

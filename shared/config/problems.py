@@ -13,6 +13,8 @@ from fedcad.shared.config.yaml_document import Document, KeyPath, Problem
 from fedcad.shared.errors import ConfigError
 
 MOST_PROBLEMS_SHOWN = 50
+NEAR = 0.7
+"""Similarity from which a word may be a slip of another: 'sise' of 'size', but not 'gpu' of 'cpu'."""
 _YES = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 
@@ -220,5 +222,5 @@ def _culprit(document: Document, path: KeyPath, text: str) -> tuple[KeyPath, str
 def nearest(word: str, words: Iterable[str]) -> str:
     """Return the most similar word, or an empty text when none is similar."""
     lowered = {candidate.lower().replace("_", "-"): candidate for candidate in words}
-    found = difflib.get_close_matches(word.lower().replace("_", "-"), list(lowered), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word.lower().replace("_", "-"), list(lowered), n=1, cutoff=NEAR)
     return lowered[found[0]] if found else ""
