@@ -83,7 +83,7 @@ def _allowed(shape: Shape) -> str:
     if shape.models:
         return "mapping, see below"
     if shape.item and shape.item.models:
-        return "list of mappings, see below"
+        return f"{shape.text.partition(' mappings')[0]} mappings, see below"
     return shape.text
 
 
