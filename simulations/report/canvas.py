@@ -150,7 +150,8 @@ def class_style(index: int) -> dict[str, Any]:
 
 def grid_shape(panels: int, columns: int = 4) -> tuple[int, int]:
     """Return rows and columns of small multiples, evenly filled; more columns where there are many panels."""
-    rows = max(-(-panels // (columns if panels <= 12 else columns + 1)), 1)
+    most = columns + (panels > 12) + (panels > 25)
+    rows = max(-(-panels // most), 1)
     return rows, max(-(-panels // rows), 1)
 
 
