@@ -6,6 +6,7 @@ same bytes for the same value: keys sorted, no white space, UTF-8, no NaN, float
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,20 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def hash_of_vectors(vectors: dict[str, NDArray[Any]]) -> str:
-    """Return the SHA-256 of named arrays: names, dtypes, shapes and little-endian bytes, in order of name."""
-    digest = hashlib.sha256()
-    for name in sorted(vectors):
-        array = np.ascontiguousarray(vectors[name])
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        digest.update(canonical_json([name, little.dtype.str, list(little.shape)]))
-        digest.update(memoryview(little).cast("B"))
-    return digest.hexdigest()
+def hash_of_array(array: NDArray[Any]) -> str:
+    """Return the SHA-256 of an array's little-endian bytes, in C order."""
+    contiguous = np.ascontiguousarray(array)
+    little = contiguous.astype(contiguous.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(little.reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def hash_of_hashes(described: Mapping[str, tuple[NDArray[Any], str]]) -> str:
+    """Return the hash of named arrays whose own hashes are known: names, dtypes, shapes and hashes."""
+    return hash_of(
+        {name: [array.dtype.name, list(array.shape), digest] for name, (array, digest) in described.items()}
+    )
+
+
+def hash_of_vectors(vectors: Mapping[str, NDArray[Any]]) -> str:
+    """Return the hash of named arrays."""
+    return hash_of_hashes({name: (array, hash_of_array(array)) for name, array in vectors.items()})

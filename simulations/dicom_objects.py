@@ -23,7 +23,7 @@ from fedcad.simulations.datasets.interface import Pixels
 
 CR_IMAGE = "1.2.840.10008.5.1.4.1.1.1"
 """SOP class Computed Radiography Image Storage."""
-DX_IMAGE = "1.2.840.10008.5.1.4.1.1.1.1.1"
+DX_IMAGE = "1.2.840.10008.5.1.4.1.1.1.1"
 """SOP class Digital X-Ray Image Storage - For Presentation."""
 
 _IMPLEMENTATION_UID = generate_uid(entropy_srcs=["fedcad emulated hospital"])
@@ -217,6 +217,7 @@ def _add_digital_xray(dataset: Dataset, acquisition: Acquisition) -> None:
     dataset.RescaleType = "US"
     dataset.PresentationLUTShape = "INVERSE" if acquisition.photometric == "MONOCHROME1" else "IDENTITY"
     dataset.DetectorType = ""
+    dataset.PositionerType = ""
     dataset.AcquisitionContextSequence = Sequence([])
     if acquisition.view:
         dataset.ViewPosition = acquisition.view

@@ -5,13 +5,14 @@ kernel drops the lock when a process ends, however it ends (kill -9 too), so the
 process's leavings from another's work, and removes them.
 """
 
+import errno
 import fcntl
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def finished_folder(folder: Path, write: Callable[[Path], dict[str, Any]]) -> di
     """Return the facts about a finished folder, which is written first if absent or damaged.
 
     Guarantees:
-        After any interruption, also of the machine, the folder is absent, whole, or known to be damaged
-        and then written anew. Whole means that each file is there with its size.
+        After any interruption of the process the folder is absent or whole. A folder from which files are
+        missing or cut short (by a power cut, by hand) is written anew.
 
     Args:
         folder: The folder; its name should be a hash of everything that decides about its content.
@@ -51,15 +52,18 @@ def finished_folder(folder: Path, write: Callable[[Path], dict[str, Any]]) -> di
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
     """Rename; if another process was first, its folder is as good (same hash) unless damaged or to retry."""
-    try:
-        temporary.rename(folder)
-    except OSError:
+    while True:
+        try:
+            temporary.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
         facts = _facts_if_whole(folder)
         if facts is not None and not facts.get("retry"):
             return
-        with _temporary_folder(folder.parent) as old:
+        with _temporary_folder(folder.parent) as old, suppress(FileNotFoundError):
             folder.rename(old / "replaced")
-            temporary.rename(folder)
 
 
 @contextmanager

@@ -68,9 +68,10 @@ def partition(
     patients = _group_by_patient(records)
     if isinstance(config, ByFolder | ByColumn | ByAcquisition):
         sources, notes = _natural_sources(patients, config)
+        members = _members(sources)
     else:
-        sources, notes = _drawn_sources(patients, config, seed=seed, minimum_patients=minimum_patients)
-    result = _name_and_sift(patients, sources, minimum_patients=minimum_patients, notes=notes)
+        members, notes = _drawn_members(patients, config, seed=seed, minimum_patients=minimum_patients)
+    result = _name_and_sift(patients, members, minimum_patients=minimum_patients, notes=notes)
     return _with_scanners(result) if isinstance(config, FeatureShift) else result
 
 
@@ -124,19 +125,27 @@ def _most_frequent(
     return sources, [note] if several else []
 
 
+def _members(sources: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the patients of each source, in order of patient."""
+    members: dict[str, list[str]] = {}
+    for patient, source in sources.items():
+        members.setdefault(source, []).append(patient)
+    return members
+
+
 def _winner(values: Counter[str]) -> str:
     """Return the most frequent value; an empty one only if there is no other."""
     return min(values, key=lambda value: (value == "", -values[value], value))
 
 
-def _drawn_sources(
+def _drawn_members(
     patients: Patients,
     config: Iid | Dirichlet | QuantitySkew | FeatureShift,
     *,
     seed: int,
     minimum_patients: int,
-) -> tuple[dict[str, str], list[str]]:
-    """Return the source of each patient where it is drawn."""
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the patients of each site where they are drawn; a site may be empty."""
     labels, notes = _most_frequent(patients, lambda record: record.label, "class")
     names = sorted(set(labels.values()))
     classes: NDArray[np.int64] = np.array([names.index(labels[patient]) for patient in patients])
@@ -150,28 +159,26 @@ def _drawn_sources(
         allocation = allocate_evenly(classes, sites=config.sites, seed=seed)
     digits = len(str(config.sites))
     drawn = [f"site-{number:0{digits}d}" for number in range(1, config.sites + 1)]
-    empty = [f"{name} got no patient" for number, name in enumerate(drawn) if number not in set(allocation)]
-    return {patient: drawn[site] for patient, site in zip(patients, allocation, strict=True)}, notes + empty
+    sources = {patient: drawn[site] for patient, site in zip(patients, allocation, strict=True)}
+    return {name: [] for name in drawn} | _members(sources), notes
 
 
 def _name_and_sift(
-    patients: Patients, sources: Mapping[str, str], *, minimum_patients: int, notes: list[str]
+    patients: Patients, members: Mapping[str, Sequence[str]], *, minimum_patients: int, notes: list[str]
 ) -> Partition:
     """Give the sources site names and leave out those that are too small or have no name."""
-    members: dict[str, list[str]] = {}
-    for patient, source in sources.items():
-        members.setdefault(source, []).append(patient)
     excluded = {
-        source or "(empty)": _shortfall(source, len(held), minimum_patients)
+        source: _shortfall(source, len(held), minimum_patients)
         for source, held in sorted(members.items())
         if not source or len(held) < minimum_patients
     }
-    names = name_sites(source for source in members if (source or "(empty)") not in excluded)
+    names = name_sites(source for source in members if source not in excluded)
     if not names:
         raise DataError(
             f"no site is left: {len(members)} sources, none with minimum_patients "
             f"{minimum_patients} patients. Lower minimum_patients, or divide the data in another way"
         )
+    named = tuple((source or "(empty)", reason) for source, reason in excluded.items())
     renamed = [f"{source} is called {name}" for source, name in names.items() if source != name]
     sites = {
         name: tuple(record for patient in members[source] for record in patients[patient])
@@ -179,7 +186,7 @@ def _name_and_sift(
     }
     return Partition(
         sites=sites,
-        excluded=tuple(excluded.items()),
+        excluded=named,
         notes=(*notes, *([", ".join(renamed)] if renamed else [])),
     )
 

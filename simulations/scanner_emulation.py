@@ -150,8 +150,8 @@ def emulate_scanner(
     shown = np.clip((signal - low) / (high - low), 0.0, 1.0)
     grey = np.rint(shown * (2**profile.bits_stored - 1))
     if profile.bits_stored <= 8:
-        return grey.astype(np.uint8)
-    return grey.astype(np.uint16)
+        return np.asarray(grey, dtype=np.uint8)
+    return np.asarray(grey, dtype=np.uint16)
 
 
 def _signal(pixels: Pixels, facts: Mapping[str, str]) -> NDArray[np.float32]:

@@ -188,6 +188,8 @@ class SimulationConfig(Frozen):
     """The data set."""
     partition: PartitionConfig
     """How patients become sites."""
+    partition_seed: Annotated[int, Field(ge=0)] = 1
+    """Seed of a random partition; the same hospitals for every study seed."""
     minimum_patients: Annotated[int, Field(ge=1)] = 1
     """Sites with fewer patients are left out, and named."""
     external_sites: Annotated[tuple[Name, ...], Field(strict=False)] = ()

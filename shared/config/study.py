@@ -262,6 +262,11 @@ class StudyConfig(Frozen):
                 f"training.class_weights has {len(weights)} values for {len(self.task.classes)} classes; "
                 "give one for each class, or none"
             )
+        if self.algorithm.name == "fedopt" and getattr(self.model, "norm", None) == "batch":
+            raise ValueError(
+                "algorithm fedopt with model.norm batch would step running variances like parameters; "
+                "use norm group or algorithm fedavg"
+            )
         if self.evaluation.selection == "best_validation" and self.data.split.validation == 0:
             raise ValueError(
                 "evaluation.selection is best_validation but data.split.validation is 0; "

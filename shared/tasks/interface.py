@@ -20,7 +20,7 @@ class Batch:
     """Cases side by side.
 
     Attributes:
-        inputs: Named tensors whose first axis is the case, for instance ``image`` float32 (B, 1, rows, columns).
+        inputs: Named tensors whose first axis is the case: ``image`` float32 (B, 1, rows, columns).
         targets: Named tensors whose first axis is the case, for instance ``label`` int64 (B,).
     """
 

@@ -1,0 +1,110 @@
+"""A hospital's node: answers plans with updates, or refuses them. Knows nothing of Flower."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedcad.client.case_source import CaseSource, Part
+from fedcad.client.evaluation import evaluate
+from fedcad.client.site_state import SiteStateStore
+from fedcad.client.training import LocalTrainer
+from fedcad.client.workbench import Workbench
+from fedcad.shared.canonical import canonical_json
+from fedcad.shared.messages import Header, Objection, Refusal, RoundPlan, SiteInfo, Update, Vectors, Work
+from fedcad.shared.metrics.bootstrap import patient_weights
+from fedcad.shared.parameters import tensor_of
+
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+PART_OF: Mapping[Work, Part] = {"validate": "validation", "test": "test"}
+
+
+class Node:
+    """One site taking part in one study."""
+
+    def __init__(self, name: str, data: CaseSource, bench: Workbench, *, state: Path) -> None:
+        """Open a site for a study.
+
+        Args:
+            name: Name of the site.
+            data: Its cases.
+            bench: The study's networks.
+            state: Folder for what the site keeps between rounds.
+        """
+        self._name = name
+        self._data = data
+        self._bench = bench
+        self._contract = bench.contract
+        self._store = SiteStateStore(state, bench.contract.study_hash)
+
+    def info(self) -> SiteInfo:
+        """Say what the site brings: counts only."""
+        return SiteInfo(
+            site=self._name,
+            study_hash=self._contract.study_hash,
+            cases={part: self._count(part) for part in PARTS},
+            summary=canonical_json(dict(self._data.summary())).decode(),
+        )
+
+    def answer(self, plan: RoundPlan, broadcast: Vectors, broadcast_hash: str) -> Update | Refusal:
+        """Do what a plan asks, after checking that it may be done.
+
+        Args:
+            plan: What is asked.
+            broadcast: Vectors that came with it.
+            broadcast_hash: Their hash as computed here from the bytes that arrived.
+        """
+        code = self._objection(plan, broadcast, broadcast_hash)
+        if code is not None:
+            return Refusal(plan=plan.identity, site=self._name, code=code)
+        models = {name: tensor_of(values) for name, values in broadcast.items()}
+        statistics: dict[str, NDArray[np.int64]] = {
+            PART_OF[work]: self._evaluate(list(models.values()), PART_OF[work])
+            for work in plan.work
+            if work in PART_OF and self._count(PART_OF[work])
+        }
+        vectors = self._train(plan, models) if "train" in plan.work else {}
+        header = Header(
+            study_hash=plan.study_hash,
+            plan=plan.identity,
+            round=plan.round,
+            site=self._name,
+            weight=self._bench.algorithm.weight(self._count("train")) if vectors else 0,
+            releases=(*sorted(vectors), *sorted(statistics)),
+        )
+        return Update(header, vectors, statistics)
+
+    def _objection(self, plan: RoundPlan, broadcast: Vectors, broadcast_hash: str) -> Objection | None:
+        """Check a plan before any data is touched."""
+        size = self._contract.layout.size
+        if plan.study_hash != self._contract.study_hash:
+            return "wrong-study"
+        if not broadcast or any(values.shape != (size,) for values in broadcast.values()):
+            return "wrong-broadcast"
+        if broadcast_hash != plan.broadcast_hash:
+            return "wrong-broadcast"
+        if "train" in plan.work and self._count("train") == 0:
+            return "no-data"
+        return None
+
+    def _count(self, part: Part) -> int:
+        return len(self._data.patients(part))
+
+    def _evaluate(self, models: Sequence[Tensor], part: Part) -> NDArray[np.int64]:
+        """Evaluate on a part; bootstrap replicates only on the test part, where intervals are reported."""
+        study = self._contract.study
+        replicates = study.evaluation.bootstrap_replicates if part == "test" else 0
+        patients = self._data.patients(part)
+        weights = patient_weights(patients, replicates=replicates, seed=study.seed, site=self._name)
+        return evaluate(self._bench, models, data=self._data, part=part, weights=weights)
+
+    def _train(self, plan: RoundPlan, broadcast: dict[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+        """Do the site's half of the algorithm; what it leaves is pending until a later plan builds on it."""
+        algorithm, layout = self._bench.algorithm, self._contract.layout
+        state = self._store.begin(plan.last_counted_round, algorithm.init_site(layout))
+        trainer = LocalTrainer(self._bench, self._data, site=self._name, round_number=plan.round)
+        state, vectors = algorithm.local(state, broadcast, trainer)
+        self._store.keep(plan.round, state)
+        return {name: vector.numpy() for name, vector in vectors.items()}

@@ -1,0 +1,122 @@
+"""The local training loop: a fixed number of steps on one flat parameter vector.
+
+Legend of shapes: B cases in a batch; P trained parameters.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fedcad.client.augmentation import apply, draw, is_active
+from fedcad.client.case_source import CaseSource
+from fedcad.client.workbench import Workbench
+from fedcad.shared.algorithms.interface import Correction
+from fedcad.shared.config.study import OptimizerConfig
+from fedcad.shared.parameters import check_length, flatten, load
+from fedcad.shared.seeds import derive_seed, torch_generator
+from fedcad.shared.tasks.interface import Batch, Objective
+
+
+class LocalTrainer:
+    """Trains a study's networks on one site's cases, for one round.
+
+    All randomness (order of cases, augmentation, dropout) derives from the study's seed, the site and the
+    round, so that a repeated round gives the same bits.
+    """
+
+    def __init__(self, bench: Workbench, data: CaseSource, *, site: str, round_number: int) -> None:
+        """Bind networks to cases for one round."""
+        self._bench = bench
+        self._data = data
+        self._study = bench.contract.study
+        self._layout = bench.contract.layout
+        self._place = (site, round_number)
+        self._targets = torch.tensor([bench.task.parse_label(label) for label in data.labels("train")])
+
+    @property
+    def cases(self) -> int:
+        """Number of training cases."""
+        return len(self._targets)
+
+    @property
+    def trained_size(self) -> int:
+        """P, the length of the trained part of a parameter vector."""
+        return self._layout.trained_size
+
+    def train(self, start: Tensor, correct: Correction | None = None) -> Tensor:
+        """Train from a flat vector, shape (layout.size,), and return the final one.
+
+        Raises:
+            InvalidUpdate: The vector's length is not the layout's.
+        """
+        check_length(self._layout, start)
+        load(self._bench.networks, self._layout, start)
+        torch.manual_seed(derive_seed(self._study.seed, "dropout", *self._place))
+        for network in self._bench.networks.values():
+            network.train()
+        objectives = [(each, self._optimizer(each)) for each in self._bench.task.objectives()]
+        for step, batch in enumerate(self._batches()):
+            for objective, optimizer in objectives:
+                if step % objective.interval == 0:
+                    self._step(objective, optimizer, batch, correct)
+        return flatten(self._bench.networks, self._layout)
+
+    def _step(
+        self,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        batch: Batch,
+        correct: Correction | None,
+    ) -> None:
+        """Take one optimizer step on the mean of the cases' losses."""
+        flat = self._bench.flat
+        flat.gradients.zero_()
+        objective.losses(self._bench.networks, batch).mean().backward()  # type: ignore[no-untyped-call]
+        if correct is not None:
+            correct(flat.values, flat.gradients)
+        optimizer.step()
+
+    def _optimizer(self, objective: Objective) -> torch.optim.Optimizer:
+        """Build an objective's optimizer over the flat parameters of its networks."""
+        flat, parameters = self._bench.flat, []
+        for network in objective.networks:
+            place = flat.range_of(network)
+            parameter = torch.nn.Parameter(flat.values[place])
+            parameter.grad = flat.gradients[place]
+            parameters.append(parameter)
+        return make_optimizer(objective.optimizer, parameters)
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield the round's batches."""
+        augmentation, device = self._study.augmentation, self._bench.flat.values.device
+        generator = torch_generator(self._study.seed, "augmentation", *self._place)
+        for indices in self._orders():
+            images = self._data.inputs("train", indices)
+            if is_active(augmentation):
+                images = apply(draw(augmentation, len(indices), generator), images)
+            yield Batch({"image": images.to(device)}, {"label": self._targets[indices].to(device)})
+
+    def _orders(self) -> Iterator[list[int]]:
+        """Yield the case numbers of each batch: whole passes over the cases, or a fixed number of steps."""
+        training = self._study.training
+        generator = torch_generator(self._study.seed, "batches", *self._place)
+        steps, epochs = 0, 0
+        while training.local_epochs is None or epochs < training.local_epochs:
+            order = torch.randperm(self.cases, generator=generator).tolist()
+            for first in range(0, len(order), training.batch_size):
+                if steps == training.local_steps:
+                    return
+                yield order[first : first + training.batch_size]
+                steps += 1
+            epochs += 1
+
+
+def make_optimizer(config: OptimizerConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Build a site's optimizer."""
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.name == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, weight_decay=decay)
+    if config.name == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)

@@ -1,0 +1,49 @@
+"""The networks of one study in this process, ready to be loaded with parameters and trained.
+
+Why one for all sites of a simulation: only one node answers at a time, and memory must not grow with sites.
+"""
+
+import torch
+
+from fedcad.shared.algorithms.registry import algorithm_for
+from fedcad.shared.config.study import StudyConfig
+from fedcad.shared.contract import Contract
+from fedcad.shared.parameters import FlatParameters, flatten, layout_of
+from fedcad.shared.seeds import derive_seed
+from fedcad.shared.tasks.registry import task_for
+
+
+class Workbench:
+    """Task, algorithm and networks of a contract.
+
+    Attributes:
+        contract: The study.
+        task: Its task.
+        algorithm: Its algorithm.
+        networks: Its networks; whoever uses them loads parameters first.
+        flat: Their trained parameters as one flat tensor.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        """Build the networks as every party does, from the study's seed: frozen entries are not exchanged."""
+        self.contract = contract
+        self.task = task_for(contract.study)
+        self.algorithm = algorithm_for(contract.study.algorithm)
+        torch.manual_seed(initial_seed(contract.study))
+        self.networks = self.task.networks()
+        self.flat = FlatParameters(self.networks, contract.layout)
+
+
+def initial_seed(study: StudyConfig) -> int:
+    """Return the seed of a study's initial parameters."""
+    return derive_seed(study.seed, "initial parameters")
+
+
+def freeze(study: StudyConfig) -> Contract:
+    """Build a study's networks and return the contract with their layout and initial parameters."""
+    torch.manual_seed(initial_seed(study))
+    networks = task_for(study).networks()
+    layout = layout_of(networks)
+    personal = algorithm_for(study.algorithm).personal(layout)
+    layout = layout_of(networks, personal=personal)
+    return Contract(study, layout, flatten(networks, layout))

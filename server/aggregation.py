@@ -1,0 +1,160 @@
+"""Streaming sums of updates, exact in any order.
+
+Why: floating sums depend on the order in which sites answer. Here each float32 value becomes a 64-bit fixed
+point number (2⁻³² resolution), is multiplied by the site's integer weight and added in integers, so that any
+order, and any grouping into partial sums, gives the same bits. Memory: one accumulator (8 bytes a value)
+whatever the number of sites.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedcad.shared.algorithms.interface import Sums
+from fedcad.shared.errors import InvalidUpdate
+from fedcad.shared.parameters import tensor_of
+
+FRACTION_BITS = 32
+SCALE = float(2**FRACTION_BITS)
+LIMIT = 2**62
+"""Bound on |value| · Σ weights in fixed point; one bit below int64's range for rounding."""
+BLOCK = 1 << 16
+"""Values handled at a time, so that intermediates stay in the processor's cache."""
+
+
+@dataclass
+class ExactSum:
+    """A weighted sum of float32 vectors in int64 fixed point.
+
+    Attributes:
+        total: int64, shape (size,): Σ weight · round(value · 2³²).
+        weight: Σ weight.
+        count: Number of vectors added.
+        largest: Σ weight · max|value|, an upper bound on the magnitude of any total.
+    """
+
+    total: Tensor
+    weight: int = 0
+    count: int = 0
+    largest: float = 0.0
+
+    @classmethod
+    def of_size(cls, size: int) -> "ExactSum":
+        """Return an empty sum of vectors with ``size`` values."""
+        return cls(torch.zeros(size, dtype=torch.int64))
+
+    def add(self, vector: Tensor, *, weight: int) -> None:
+        """Add one vector, or raise and leave the sum as it was.
+
+        Args:
+            vector: float32, shape (size,), finite.
+            weight: Integer above 0.
+
+        Raises:
+            InvalidUpdate: Wrong shape or dtype, not finite, or so large that the sum could overflow.
+        """
+        self._accumulate(vector, weight, self.bound_with(vector, weight=weight))
+
+    def _accumulate(self, vector: Tensor, weight: int, bound: float) -> None:
+        scratch = torch.empty(BLOCK)
+        integers = torch.empty(BLOCK, dtype=torch.int64)
+        for start in range(0, len(vector), BLOCK):
+            block = vector[start : start + BLOCK]
+            fixed = integers[: len(block)]
+            fixed.copy_(torch.mul(block, SCALE, out=scratch[: len(block)]).round_())
+            self.total[start : start + BLOCK].add_(fixed, alpha=weight)
+        self.weight += weight
+        self.count += 1
+        self.largest = bound
+
+    def bound_with(self, vector: Tensor, *, weight: int) -> float:
+        """Return the bound on the total's magnitude once this vector is added.
+
+        Raises:
+            InvalidUpdate: As :meth:`add`.
+        """
+        if vector.dtype != torch.float32 or vector.shape != self.total.shape:
+            raise InvalidUpdate(
+                f"got {vector.dtype} of shape {tuple(vector.shape)}; "
+                f"expected float32 of shape {tuple(self.total.shape)}"
+            )
+        if weight <= 0:
+            raise InvalidUpdate(f"got weight {weight}; it must be above 0")
+        low, high = torch.aminmax(vector) if len(vector) else (torch.zeros(()), torch.zeros(()))
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            raise InvalidUpdate("the update holds NaN or infinity")
+        largest = self.largest + weight * max(-low.item(), high.item(), 0.0)
+        if largest * SCALE + self.count + 1 >= LIMIT:
+            raise InvalidUpdate(
+                f"largest value times weights is {largest:.3g}; above {LIMIT / SCALE:.3g} the exact sum "
+                "could overflow. The update has diverged or weights are too large: lower the learning rate"
+            )
+        return largest
+
+    def combine(self, other: "ExactSum") -> None:
+        """Add another partial sum; the same bits as adding its vectors one by one."""
+        if self.largest + other.largest >= LIMIT / SCALE:
+            raise InvalidUpdate("the combined sum could overflow")
+        self.total += other.total
+        self.weight += other.weight
+        self.count += other.count
+        self.largest += other.largest
+
+    def mean(self) -> Tensor:
+        """Return Σ weight · value / Σ weight as float32, shape (size,).
+
+        Raises:
+            InvalidUpdate: Nothing was added.
+        """
+        if self.weight == 0:
+            raise InvalidUpdate("no update was added; there is no mean")
+        result = torch.empty(len(self.total))
+        divisor = self.weight * SCALE
+        for start in range(0, len(result), BLOCK):
+            result[start : start + BLOCK] = self.total[start : start + BLOCK].double().div_(divisor)
+        return result
+
+
+class Aggregator:
+    """The running sums of one round."""
+
+    def __init__(self) -> None:
+        """Start closed; :meth:`begin` opens a round."""
+        self._sums: dict[str, ExactSum] | None = None
+
+    def begin(self, sizes: Mapping[str, int]) -> None:
+        """Open a round in which every update has exactly these named vectors."""
+        self._sums = {name: ExactSum.of_size(size) for name, size in sizes.items()}
+
+    def add(self, vectors: Mapping[str, NDArray[np.float32]], *, weight: int) -> None:
+        """Add one update: all of its vectors, or none.
+
+        Raises:
+            InvalidUpdate: A vector is missing, unexpected, of wrong shape or dtype, not finite or too large.
+        """
+        sums = self._open()
+        if set(vectors) != set(sums):
+            raise InvalidUpdate(f"the update has vectors {sorted(vectors)}; expected {sorted(sums)}")
+        tensors = {name: tensor_of(values) for name, values in vectors.items()}
+        bounds = {name: sums[name].bound_with(tensor, weight=weight) for name, tensor in tensors.items()}
+        for name, tensor in tensors.items():
+            sums[name]._accumulate(tensor, weight, bounds[name])
+
+    def close(self) -> Sums:
+        """End the round and return its means.
+
+        Raises:
+            InvalidUpdate: No update was added.
+        """
+        sums, self._sums = self._open(), None
+        first = next(iter(sums.values()))
+        return Sums({name: total.mean() for name, total in sums.items()}, first.weight, first.count)
+
+    def _open(self) -> dict[str, ExactSum]:
+        if self._sums is None:
+            raise ValueError("begin() opens a round before add() and close()")
+        return self._sums

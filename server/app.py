@@ -1,0 +1,152 @@
+"""Flower adapter of the coordinator: a Grid as a channel, a run folder as a study run. No arithmetic."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from flwr.app import Context, Message, MessageType, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from fedcad.server.channel import Lost, Reply
+from fedcad.server.checkpoint import CheckpointStore
+from fedcad.server.event_log import EventLog, Observer
+from fedcad.server.outcome import write_outcome
+from fedcad.server.rounds import StudyRun
+from fedcad.server.settings import RunSettings
+from fedcad.shared.contract import Contract
+from fedcad.shared.errors import ProtocolError, QuorumError
+from fedcad.shared.flower_records import array_record, plan_content, read_answer, read_site_info
+from fedcad.shared.messages import RoundPlan, SiteInfo, Vectors
+
+READY = f"{MessageType.QUERY}.ready"
+_POLL_S = 0.2
+_READY_S = 3600.0
+
+
+class GridChannel:
+    """A Flower Grid as a channel to the enrolled sites."""
+
+    def __init__(self, grid: Grid, sites: Iterable[str], *, virtual_clock: bool) -> None:
+        """Use a grid.
+
+        Args:
+            grid: Where messages go.
+            sites: Names of the enrolled sites; answers of others are ignored.
+            virtual_clock: True where delays come with the reply (simulation) and never from wall time.
+        """
+        self._grid = grid
+        self._sites = frozenset(sites)
+        self._virtual_clock = virtual_clock
+        self._nodes: dict[str, int] = {}
+        self._cases: dict[str, int] = {}
+
+    def ready(self) -> Mapping[str, SiteInfo | Lost]:
+        """Ask every node; learn which node is which site."""
+        messages = [Message(RecordDict(), node, READY) for node in self._grid.get_node_ids()]
+        found: dict[str, SiteInfo | Lost] = {}
+        failures = []
+        for message, _ in self._replies(messages, _READY_S):
+            if message.has_error():
+                failures.append(str(message.error.reason))
+                continue
+            info = read_site_info(message.content)
+            if info.site in self._sites:
+                found[info.site] = info
+                self._nodes[info.site] = message.metadata.src_node_id
+                self._cases[info.site] = sum(info.cases.values())
+        reason = f"no answer, or an error: {'; '.join(failures)}" if failures else "no answer"
+        return {site: found.get(site, Lost(reason)) for site in sorted(self._sites)}
+
+    def ask(self, plans: Mapping[str, RoundPlan], vectors: Vectors, deadline_s: float) -> Iterator[Reply]:
+        """Send plans, the largest site first so that workers finish together, and yield replies."""
+        if not self._nodes:
+            self.ready()
+        record = array_record(vectors)
+        sent = sum(values.nbytes for values in vectors.values())
+        order = sorted(plans, key=lambda site: (-self._cases[site], site))
+        nodes = {self._nodes[site]: site for site in order}
+        messages = [
+            Message(
+                plan_content(plans[site], record),
+                self._nodes[site],
+                MessageType.TRAIN,
+                group_id=str(plans[site].round),
+            )
+            for site in order
+        ]
+        del record
+        missing = set(order)
+        for message, seconds in self._replies(messages, deadline_s):
+            site = nodes[message.metadata.src_node_id]
+            missing.discard(site)
+            yield self._reply(site, message, seconds, deadline_s, sent)
+        for site in sorted(missing):
+            yield Reply(site, Lost(f"no answer within {deadline_s:g} s", is_late=True), deadline_s, sent)
+
+    def _replies(self, messages: list[Message], deadline_s: float) -> Iterator[tuple[Message, float]]:
+        """Push messages and yield replies one by one, with the seconds that they took."""
+        started = time.monotonic()
+        waiting = set(self._grid.push_messages(messages))
+        messages.clear()
+        while waiting:
+            arrived = False
+            for message in self._grid.pull_messages(list(waiting)):
+                arrived = True
+                waiting.discard(message.metadata.reply_to_message_id)
+                yield message, time.monotonic() - started
+                del message
+            if not self._virtual_clock and time.monotonic() - started > deadline_s:
+                return
+            if not arrived:
+                time.sleep(_POLL_S)
+
+    def _reply(self, site: str, message: Message, seconds: float, deadline_s: float, sent: int) -> Reply:
+        if message.has_error():
+            return Reply(site, Lost(str(message.error.reason)), seconds, sent)
+        content = message.content
+        delay = _virtual_delay(content) if self._virtual_clock else seconds
+        received = sum(array.numpy().nbytes for r in content.array_records.values() for array in r.values())
+        if delay > deadline_s:
+            reason = f"answered after {delay:g} s; the deadline is {deadline_s:g} s"
+            return Reply(site, Lost(reason, is_late=True), delay, sent, received)
+        try:
+            return Reply(site, read_answer(content), delay, sent, received)
+        except ProtocolError as error:
+            return Reply(site, Lost(str(error), is_garbage=True), delay, sent, received)
+
+
+def _virtual_delay(content: RecordDict) -> float:
+    clock = content.config_records.get("clock")
+    return float(str(clock["delay_s"])) if clock is not None else 0.0
+
+
+def serve(grid: Grid, folder: Path, observe: Observer | None = None) -> None:
+    """Run the study of a run folder over a grid, and write how it ended.
+
+    A missing quorum ends the run with a reason, not with an exception: the checkpoint stays usable.
+    """
+    settings = RunSettings.load(folder)
+    contract = Contract.load(Path(settings.contract))
+    store = CheckpointStore(folder / "checkpoints")
+    channel = GridChannel(grid, settings.sites, virtual_clock=settings.virtual_clock)
+    log = EventLog(folder / "rounds.jsonl", observe)
+    run = StudyRun(contract, channel, store=store, log=log)
+    try:
+        write_outcome(folder, run.run(), contract.layout)
+    except QuorumError as error:
+        checkpoint = store.latest(contract.study_hash) or run.first()
+        write_outcome(folder, checkpoint, contract.layout, stopped=str(error))
+
+
+def make_server_app(observe: Observer | None = None) -> ServerApp:
+    """Return the coordinator's Flower app; ``run-directory`` in the run's configuration names its folder."""
+    server_app = ServerApp()
+
+    @server_app.main()
+    def main(grid: Grid, context: Context) -> None:
+        serve(grid, Path(str(context.run_config["run-directory"])), observe)
+
+    return server_app
+
+
+app = make_server_app()

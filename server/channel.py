@@ -1,0 +1,54 @@
+"""How the rounds reach the sites: a small protocol, so that they know nothing of Flower."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update, Vectors
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A site that gave no usable answer.
+
+    Attributes:
+        reason: What is known, without anything about a patient.
+        is_late: True where the deadline passed.
+        is_garbage: True where it answered with something that breaks the protocol.
+    """
+
+    reason: str
+    is_late: bool = False
+    is_garbage: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back from one site.
+
+    Attributes:
+        site: Name of the site that was asked.
+        answer: Its update or refusal, or why there is none. An update's arrays are only valid until the
+            next reply is asked for: copy what must stay.
+        delay_s: Seconds after the question, on the channel's clock.
+        sent_bytes: Size of the vectors that went out to it.
+        received_bytes: Size of the arrays that came back.
+    """
+
+    site: str
+    answer: Update | Refusal | Lost
+    delay_s: float = 0.0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
+class Channel(Protocol):
+    """Connection to the enrolled sites."""
+
+    def ready(self) -> Mapping[str, SiteInfo | Lost]:
+        """Ask every enrolled site whether it is ready for the study."""
+        ...
+
+    def ask(self, plans: Mapping[str, RoundPlan], vectors: Vectors, deadline_s: float) -> Iterator[Reply]:
+        """Send plans and yield one reply for each site, as they arrive; never more than the deadline."""
+        ...

@@ -1,0 +1,45 @@
+"""The run's log of rounds, one JSON object a line, never half a line ahead of the checkpoint."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Event = Mapping[str, Any]
+Observer = Callable[[Event], None]
+
+
+class EventLog:
+    """Appends events to a file and shows them to an observer.
+
+    Why truncate: after kill -9 the file may hold events of a round that was never closed; a resumed run cuts
+    them off, so that the log always tells one consistent story.
+    """
+
+    def __init__(self, path: Path, observe: Observer | None = None) -> None:
+        """Use a file, made on the first event."""
+        self._path = path
+        self._observe = observe
+
+    def truncate(self, count: int) -> None:
+        """Keep the first ``count`` whole lines."""
+        lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
+        kept = [line for line in lines[:count] if line.endswith(b"\n")]
+        with self._path.open("wb") as stream:
+            stream.writelines(kept)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def append(self, event: Event) -> None:
+        """Write one event durably, then show it."""
+        with self._path.open("ab") as stream:
+            stream.write(json.dumps(event, allow_nan=False).encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.show(event)
+
+    def show(self, event: Event) -> None:
+        """Show a passing event, for instance that a site answered, without writing it."""
+        if self._observe is not None:
+            self._observe(event)

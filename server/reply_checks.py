@@ -1,0 +1,43 @@
+"""Checks on a reply before any of its numbers are used."""
+
+import numpy as np
+
+from fedcad.shared.errors import InvalidUpdate, ProtocolError
+from fedcad.shared.messages import RoundPlan, Update
+
+STATISTICS_OF = {"validate": "validation", "test": "test"}
+
+
+def check_update(update: Update, *, plan: RoundPlan, site: str, statistics_size: int) -> None:
+    """Refuse an answer that is not to this plan, from this site, of the agreed form.
+
+    Shape, dtype and finiteness of the vectors are checked by the aggregator, which must read them anyway.
+
+    Raises:
+        ProtocolError: Another study, round, plan or site: stale or confused.
+        InvalidUpdate: Statistics or vectors missing, unexpected, or of a wrong shape.
+    """
+    header = update.header
+    if header.site != site:
+        raise ProtocolError(f"the answer is signed {header.site!r}; {site!r} was asked")
+    if header.study_hash != plan.study_hash:
+        raise ProtocolError("the answer belongs to another study")
+    if header.round != plan.round:
+        raise ProtocolError(f"the answer is for round {header.round}; round {plan.round} was asked for")
+    if header.plan != plan.identity:
+        raise ProtocolError(f"the answer is to another plan of round {plan.round}: a stale attempt")
+    _check_statistics(update, plan, statistics_size)
+    if ("train" in plan.work) != bool(update.vectors):
+        raise InvalidUpdate(f"the answer has vectors {sorted(update.vectors)} for the work {list(plan.work)}")
+
+
+def _check_statistics(update: Update, plan: RoundPlan, size: int) -> None:
+    allowed = {STATISTICS_OF[work] for work in plan.work if work in STATISTICS_OF}
+    unexpected = set(update.statistics) - allowed
+    if unexpected:
+        raise InvalidUpdate(f"the answer has statistics {sorted(unexpected)} that were not asked for")
+    for name, values in update.statistics.items():
+        if values.ndim != 2 or values.shape[1] != size or values.shape[0] < 1:
+            raise InvalidUpdate(f"statistics {name} have shape {values.shape}; expected (replicates, {size})")
+        if np.any(values < 0):
+            raise InvalidUpdate(f"statistics {name} hold negative counts")

@@ -1,0 +1,88 @@
+"""What a federated algorithm is: two halves, pure functions over explicit state.
+
+State is a dictionary of named tensors, so that a checkpoint can hold it. The site's state is transactional:
+what :meth:`Algorithm.local` returns is pending until a later plan builds on that round, and is discarded
+otherwise.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from fedcad.shared.layout import Layout
+
+State = dict[str, Tensor]
+Vectors = dict[str, Tensor]
+Correction = Callable[[Tensor, Tensor], None]
+"""Called before each optimizer step as ``correct(parameters, gradients)``; both flat, trained part only;
+changes the gradients in place."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What an aggregator gives back.
+
+    Attributes:
+        means: Named weighted means of the sites' vectors, float32.
+        weight: Sum of the weights.
+        count: Number of updates.
+    """
+
+    means: Mapping[str, Tensor]
+    weight: int
+    count: int
+
+
+class Trainer(Protocol):
+    """The site's training loop, as an algorithm sees it."""
+
+    @property
+    def cases(self) -> int:
+        """Number of training cases."""
+        ...
+
+    @property
+    def trained_size(self) -> int:
+        """Length of the trained part at the start of a parameter vector."""
+        ...
+
+    def train(self, start: Tensor, correct: Correction | None = None) -> Tensor:
+        """Train from a flat parameter vector and return the final one; the argument is not changed."""
+        ...
+
+
+class Algorithm(Protocol):
+    """One federated algorithm, both halves."""
+
+    needs_individual_updates: bool
+    """True where :meth:`apply` must see each update (robust aggregation): excludes masking."""
+
+    def personal(self, layout: Layout) -> frozenset[str]:
+        """Return the names of entries that stay at each site."""
+        ...
+
+    def weight(self, cases: int) -> int:
+        """Return the weight of a site with that many training cases."""
+        ...
+
+    def init_server(self, initial: Tensor) -> State:
+        """Return the coordinator's first state; ``model`` is the global parameter vector."""
+        ...
+
+    def broadcast(self, state: State) -> Vectors:
+        """Return what every site of the cohort receives."""
+        ...
+
+    def init_site(self, layout: Layout) -> State:
+        """Return a site's first state."""
+        ...
+
+    def local(self, state: State, broadcast: Vectors, trainer: Trainer) -> tuple[State, Vectors]:
+        """Do the site's half of a round and return its next state and the vectors to be summed."""
+        ...
+
+    def apply(self, state: State, sums: Sums) -> State:
+        """Do the coordinator's half of a round and return its next state."""
+        ...

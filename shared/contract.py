@@ -1,0 +1,84 @@
+"""The contract: a study with everything that the coordinator must know about its model, and one hash.
+
+The coordinator never builds a model: layout and initial parameters come with the contract, frozen where the
+models are installed.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from fedcad.shared.atomic_files import write_bytes
+from fedcad.shared.canonical import canonical_json, hash_of, hash_of_vectors
+from fedcad.shared.config.study import StudyConfig
+from fedcad.shared.errors import CheckpointError
+from fedcad.shared.layout import Layout
+from fedcad.shared.version import __version__
+
+FORMAT = 1
+_TEXT = "contract.json"
+_TENSORS = "initial.safetensors"
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A study, frozen.
+
+    Attributes:
+        study: The study.
+        layout: Layout of its model.
+        initial: Initial exchanged parameters, float32, shape (layout.size,).
+    """
+
+    study: StudyConfig
+    layout: Layout
+    initial: Tensor
+
+    @cached_property
+    def study_hash(self) -> str:
+        """Hash of study, layout, initial parameters and versions: the name that plans use."""
+        return hash_of(self._plain())
+
+    def _plain(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "fedcad": __version__,
+            "study": self.study.model_dump(mode="json"),
+            "layout": self.layout.to_plain(),
+            "initial_sha256": hash_of_vectors({"model": self.initial.numpy()}),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the contract into a folder, made if absent; the JSON text last, atomically."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / _TENSORS, save_tensors({"model": self.initial}))
+        write_bytes(folder / _TEXT, canonical_json(self._plain()))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Contract":
+        """Read what :meth:`save` wrote and check that the parts belong together.
+
+        Raises:
+            CheckpointError: A part is missing, damaged, or not of this version.
+        """
+        try:
+            plain = json.loads((folder / _TEXT).read_text(encoding="utf-8"))
+            initial = load_tensors((folder / _TENSORS).read_bytes())["model"]
+            study = StudyConfig.model_validate_json(json.dumps(plain["study"]))
+            contract = cls(study, Layout.from_plain(plain["layout"]), initial.to(torch.float32))
+        except (OSError, ValueError, KeyError, SafetensorError, ValidationError) as error:
+            raise CheckpointError(f"{folder}: the contract cannot be read: {error}") from error
+        if contract._plain() != plain:
+            raise CheckpointError(
+                f"{folder}: the contract's parts do not belong together, or to this version"
+            )
+        return contract

@@ -1,0 +1,169 @@
+"""Our messages as Flower records and back: the only place that knows both.
+
+Why a live array: Flower's ``Array`` holds serialised bytes, which costs a copy each way even inside one
+process. :class:`LiveArray` holds the array itself and serialises only when Flower asks for the bytes, that
+is, when a message really leaves the process.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
+
+from fedcad.shared.canonical import hash_of_array, hash_of_hashes
+from fedcad.shared.errors import ProtocolError
+from fedcad.shared.layout import LARGEST_VECTOR
+from fedcad.shared.messages import (
+    Header,
+    Refusal,
+    RoundPlan,
+    SiteInfo,
+    Update,
+    Vectors,
+    decode,
+    encode,
+)
+
+Arrays = Mapping[str, NDArray[Any]]
+LARGEST_STATISTICS = 2**26
+
+
+class LiveArray(Array):
+    """A Flower array that keeps its ndarray and serialises (``np.save``, no pickle) only on demand."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        """Hold an array without copying it."""
+        self.__dict__.update(
+            dtype=str(values.dtype), shape=tuple(values.shape), stype="numpy.ndarray", values=values
+        )
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]
+        """The serialised bytes."""
+        return Array(self.values).data
+
+    def numpy(self) -> NDArray[Any]:
+        """Return the array itself."""
+        values: NDArray[Any] = self.__dict__["values"]
+        return values
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The array itself."""
+        return self.numpy()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of a read-only array, computed once: one broadcast reaches many sites of a simulation.
+
+        Raises:
+            ValueError: The array could still change.
+        """
+        if self.values.flags.writeable:
+            raise ValueError("only the hash of a read-only array can be remembered")
+        return hash_of_array(self.values)
+
+
+def array_record(arrays: Arrays) -> ArrayRecord:
+    """Put named arrays into a record without copying them."""
+    record = ArrayRecord()
+    for name, values in arrays.items():
+        record[name] = LiveArray(values)
+    return record
+
+
+def plan_content(plan: RoundPlan, vectors: ArrayRecord) -> RecordDict:
+    """Put a plan and its broadcast into the content of a message."""
+    return RecordDict({"plan": _text(encode(plan)), "vectors": vectors})
+
+
+def read_plan(content: RecordDict) -> tuple[RoundPlan, Vectors, str]:
+    """Read a plan, its broadcast, and the broadcast's hash as computed from what arrived.
+
+    Raises:
+        ProtocolError: A part is missing, of a wrong type, or too large.
+    """
+    plan = decode(RoundPlan, _read_text(content, "plan"))
+    vectors = _read_arrays(content, "vectors", np.float32)
+    record = content.array_records["vectors"]
+    hashes = {name: (vector, _hash(record[name], vector)) for name, vector in vectors.items()}
+    return plan, vectors, hash_of_hashes(hashes)
+
+
+def _hash(array: Array, vector: NDArray[Any]) -> str:
+    return array.sha256 if isinstance(array, LiveArray) else hash_of_array(vector)
+
+
+def answer_content(answer: Update | Refusal | SiteInfo) -> RecordDict:
+    """Put a site's answer into the content of a reply."""
+    if not isinstance(answer, Update):
+        return RecordDict({type(answer).__name__.lower(): _text(encode(answer))})
+    return RecordDict(
+        {
+            "header": _text(encode(answer.header)),
+            "vectors": array_record(answer.vectors),
+            "statistics": array_record(answer.statistics),
+        }
+    )
+
+
+def read_answer(content: RecordDict) -> Update | Refusal:
+    """Read a site's answer to a plan; types and sizes only, the rounds check the rest.
+
+    Raises:
+        ProtocolError: A part is missing, of a wrong type, or too large.
+    """
+    if "refusal" in content:
+        return decode(Refusal, _read_text(content, "refusal"))
+    header = decode(Header, _read_text(content, "header"))
+    vectors = _read_arrays(content, "vectors", np.float32)
+    return Update(header, vectors, _read_arrays(content, "statistics", np.int64))
+
+
+def read_site_info(content: RecordDict) -> SiteInfo:
+    """Read a site's answer to the question whether it is ready.
+
+    Raises:
+        ProtocolError: It is not one.
+    """
+    return decode(SiteInfo, _read_text(content, "siteinfo"))
+
+
+def _text(text: str) -> ConfigRecord:
+    return ConfigRecord({"json": text})
+
+
+def _read_text(content: RecordDict, name: str) -> object:
+    record = content.config_records.get(name)
+    if record is None:
+        raise ProtocolError(f"the message has no record {name!r}; it has {sorted(content)[:10]}")
+    return record.get("json")
+
+
+def _read_arrays(content: RecordDict, name: str, dtype: type[Any]) -> dict[str, NDArray[Any]]:
+    record = content.array_records.get(name)
+    if record is None:
+        raise ProtocolError(f"the message has no record {name!r}; it has {sorted(content)[:10]}")
+    return {str(key): _read_array(str(key), array, dtype) for key, array in record.items()}
+
+
+def _read_array(name: str, array: Array, dtype: type[Any]) -> NDArray[Any]:
+    """Check what the array says of itself before its bytes are expanded, then what they really are."""
+    limit = LARGEST_VECTOR if dtype is np.float32 else LARGEST_STATISTICS
+    size = int(np.prod([int(length) for length in array.shape], dtype=object)) if array.shape else 1
+    if array.stype != "numpy.ndarray" or array.dtype != np.dtype(dtype).name or not 0 <= size <= limit:
+        described = json.dumps([array.stype, array.dtype, list(array.shape)])[:200]
+        raise ProtocolError(
+            f"{name}: got {described}; expected {np.dtype(dtype).name} of at most {limit} values"
+        )
+    try:
+        values = array.numpy()
+    except (ValueError, OSError, EOFError) as error:
+        raise ProtocolError(f"{name}: the array's bytes cannot be read: {type(error).__name__}") from error
+    if values.dtype != dtype or values.shape != tuple(array.shape):
+        raise ProtocolError(f"{name}: the array's bytes are not what its description says")
+    return values

@@ -1,0 +1,130 @@
+"""What travels between coordinator and sites. Typed, sized, without code or pickle.
+
+Sign convention, stated once: an update is ``local − global``, so that the mean update is added.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from fedcad.shared.canonical import canonical_json, hash_of
+from fedcad.shared.config.frozen import Frozen
+from fedcad.shared.errors import ProtocolError
+
+PROTOCOL = 1
+LARGEST_HEADER_BYTES = 1_000_000
+LARGEST_WEIGHT = 2**31 - 1
+
+Vectors = Mapping[str, NDArray[np.float32]]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Work = Literal["validate", "train", "test"]
+Objection = Literal["wrong-study", "wrong-broadcast", "no-data"]
+Message = TypeVar("Message", bound=Frozen)
+
+
+class RoundPlan(Frozen):
+    """What one site is asked to do in one stage of a round. Never carries a seed or a privacy parameter."""
+
+    protocol: Literal[1] = 1
+    """Version of these messages."""
+    study_hash: Hash
+    """Hash of the contract."""
+    round: Annotated[int, Field(ge=0)]
+    """Round, from 1; 0 stands for work outside a round."""
+    attempt: Annotated[int, Field(ge=1)] = 1
+    """How often this round has been tried."""
+    stage: Literal["update"] = "update"
+    """Stage of the round; protocols with several (keys, shares, masked update) add theirs."""
+    work: Annotated[tuple[Work, ...], Field(min_length=1, strict=False)]
+    """What to do, in this order, with the parameters that come along."""
+    broadcast_hash: Hash
+    """Hash of the vectors that come along."""
+    last_counted_round: Annotated[int, Field(ge=0)] = 0
+    """The last round in which this site's update counted; its state from then is now final."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of the plan."""
+        return hash_of(self.model_dump(mode="json"))
+
+
+class Header(Frozen):
+    """What an update says about itself."""
+
+    study_hash: Hash
+    """Hash of the contract."""
+    plan: Hash
+    """Identity of the plan that it answers."""
+    round: Annotated[int, Field(ge=0)]
+    """Round of that plan."""
+    site: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    """Name of the site."""
+    weight: Annotated[int, Field(ge=0, le=LARGEST_WEIGHT)]
+    """Weight of its vectors in the sum."""
+    releases: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """What the update reveals: names of its vectors and statistics."""
+
+
+class Refusal(Frozen):
+    """A site's typed answer that it will not do what a plan asks."""
+
+    plan: Hash
+    """Identity of the plan that it answers."""
+    site: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    """Name of the site."""
+    code: Objection
+    """Why. The full text stays at the site."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """A site's answer to a plan.
+
+    Attributes:
+        header: Who answers what, with which weight.
+        vectors: Named flat float32 vectors over the study's layout (``model``: local − global); empty
+            where nothing was trained.
+        statistics: Named int64 vectors of metric statistics, of the layout of the task's family.
+    """
+
+    header: Header
+    vectors: Vectors = field(default_factory=dict)
+    statistics: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+
+class SiteInfo(Frozen):
+    """What a site says about itself when it is ready; counts only."""
+
+    site: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    """Name of the site."""
+    study_hash: Hash
+    """Contract that it is ready for."""
+    cases: dict[str, Annotated[int, Field(ge=0)]]
+    """Cases in train, validation and test."""
+    summary: str
+    """Counts by label, vendor and view as JSON text; no identifiers."""
+
+
+def encode(message: Frozen) -> str:
+    """Return a message header as canonical JSON text."""
+    return canonical_json(message.model_dump(mode="json")).decode()
+
+
+def decode(kind: type[Message], text: object) -> Message:
+    """Read a header from text that may be hostile.
+
+    Raises:
+        ProtocolError: Not text, too large, or not a valid header of that kind.
+    """
+    if not isinstance(text, str) or len(text) > LARGEST_HEADER_BYTES:
+        raise ProtocolError(f"a {kind.__name__} must be JSON text of at most {LARGEST_HEADER_BYTES} bytes")
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ProtocolError(f"a {kind.__name__} is not valid: {where}: {first['msg']}") from error

@@ -1,0 +1,68 @@
+"""``fedcad simulate`` and ``fedcad compare``."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from fedcad.shared.config.load import load_simulation_with_study
+
+
+def simulate(
+    config: Annotated[Path, typer.Argument(help="Simulation file, for instance configs/simulations/….yaml.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the data set, where the file needs one.")
+    ] = None,
+    engine: Annotated[
+        Literal["in-process", "flower"] | None,
+        typer.Option(help="How to run; the results are the same. Default: what the file says."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the run. Default: runs/<name>/<date and time>.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
+    archives: Annotated[
+        Path | None,
+        typer.Option(help="Folder where emulated hospitals are kept between runs. Default: ~/.cache/fedcad."),
+    ] = None,
+) -> None:
+    """Run a study on emulated hospitals on this machine.
+
+    Splits a data set into hospitals, gives each its own DICOM archive, trains one model over all of them
+    with the code that real hospitals run, trains each hospital alone and all data pooled for comparison, and
+    writes a report that says whether each hospital gained.
+
+    The run folder holds report.html, results.json, model.safetensors, checkpoints and a log of every round.
+    An interrupted run goes on with --resume and gives the same result.
+    """
+    # Imported late: these load torch and Flower, which --help must not wait for.
+    from fedcad.simulations.simulate import Places, simulate_file
+
+    simulation, study = load_simulation_with_study(config)
+    if engine is not None:
+        chosen = simulation.engine.model_copy(update={"name": engine})
+        simulation = simulation.model_copy(update={"engine": chosen})
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = out or Path("runs") / simulation.name / stamp
+    root = archives or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fedcad" / "archives"
+    console = Console()
+    places = Places(out=folder, archives=root, data=data)
+    simulate_file(simulation, study, places=places, resume=resume, console=console)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Also write compare.html and compare.png into this folder.")
+    ] = None,
+) -> None:
+    """Put several finished runs side by side, as a table and a plot.
+
+    Says where the runs cannot be compared, for instance because their test cases differ.
+    """
+    from fedcad.simulations.report.compare import compare_runs
+
+    compare_runs(runs, out, Console())

@@ -1,0 +1,67 @@
+"""Flower records in shared memory: arrays in a block, everything else as plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import ConfigRecord, RecordDict
+
+from fedcad.shared.flower_records import array_record
+from fedcad.simulations.engines.shared_arrays import Arrays, Placement, SharedBlock, place, write
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A message's content.
+
+    Attributes:
+        arrays: For each array record, where its arrays lie in the block that goes with it.
+        texts: For each configuration record, its values.
+    """
+
+    arrays: Mapping[str, tuple[Placement, ...]]
+    texts: Mapping[str, Mapping[str, Any]]
+
+
+def arrays_of(content: RecordDict) -> dict[str, Arrays]:
+    """Return the arrays of every array record."""
+    return {
+        name: {key: array.numpy() for key, array in record.items()}
+        for name, record in content.array_records.items()
+    }
+
+
+def layout_arrays(records: Mapping[str, Arrays]) -> tuple[dict[str, tuple[Placement, ...]], int]:
+    """Lay all arrays of all records out in one block and return their places and its size."""
+    placements, offset = {}, 0
+    for name, arrays in records.items():
+        placements[name], offset = place(arrays, offset)
+    return placements, offset
+
+
+def pack(content: RecordDict, placements: Mapping[str, tuple[Placement, ...]]) -> Packed:
+    """Describe a content whose arrays have been written to these places."""
+    texts = {name: dict(record) for name, record in content.config_records.items()}
+    return Packed(placements, texts)
+
+
+def write_arrays(
+    records: Mapping[str, Arrays], placements: Mapping[str, tuple[Placement, ...]], block: SharedBlock
+) -> None:
+    """Copy all arrays of all records to their places."""
+    for name, arrays in records.items():
+        write(arrays, placements[name], block)
+
+
+def unpack(packed: Packed, block: SharedBlock | None, *, copy: bool) -> RecordDict:
+    """Rebuild a content; its arrays are read-only views of the block, or copies."""
+    content = RecordDict()
+    for name, placements in packed.arrays.items():
+        views = {} if block is None else {placement.name: placement.view(block) for placement in placements}
+        arrays = {key: view.copy() if copy else view for key, view in views.items()}
+        for array in arrays.values():
+            array.flags.writeable = False
+        content[name] = array_record(arrays)
+    for name, values in packed.texts.items():
+        content[name] = ConfigRecord(dict(values))
+    return content

@@ -1,0 +1,97 @@
+"""Arrays in shared memory, so that parameters pass between processes without being serialised.
+
+Why anonymous files (memfd) and not named shared memory: nothing is left behind by kill -9, and containers'
+small ``/dev/shm`` does not limit the size of a model.
+"""
+
+import itertools
+import mmap
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+_ALIGNMENT = 64
+_numbers = itertools.count()
+
+
+class SharedBlock:
+    """A block of memory that other processes can map.
+
+    Attributes:
+        identity: Unique name within the process that made it.
+        size: Bytes.
+    """
+
+    def __init__(self, descriptor: int, size: int, identity: str) -> None:
+        """Map an open file of at least ``size`` bytes; the block owns the descriptor."""
+        self.identity = identity
+        self.size = size
+        self._descriptor = descriptor
+        self.memory = mmap.mmap(descriptor, size)
+
+    @classmethod
+    def create(cls, size: int) -> "SharedBlock":
+        """Make a new block of zeros."""
+        size = max(size, mmap.PAGESIZE)
+        descriptor = _anonymous_file()
+        os.ftruncate(descriptor, size)
+        return cls(descriptor, size, f"{os.getpid()}-{next(_numbers)}")
+
+    def send(self, connection: Connection, process: int) -> None:
+        """Hand the block to the process at the other end of a connection."""
+        connection.send((self.identity, self.size))
+        reduction.send_handle(connection, self._descriptor, process)
+
+    @classmethod
+    def receive(cls, connection: Connection) -> "SharedBlock":
+        """Take a block that the other end sends."""
+        identity, size = connection.recv()
+        return cls(reduction.recv_handle(connection), size, identity)
+
+    def __del__(self) -> None:
+        """Close the descriptor; the memory goes when the last view of it has gone."""
+        os.close(self._descriptor)
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("fedcad", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as stream:
+        return os.dup(stream.fileno())
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one array lies in a block: name, dtype, shape, offset in bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    def view(self, block: SharedBlock) -> NDArray[Any]:
+        """Return the array in a block, without copying."""
+        return np.ndarray(self.shape, dtype=self.dtype, buffer=block.memory, offset=self.offset)
+
+
+def place(arrays: Arrays, start: int = 0) -> tuple[tuple[Placement, ...], int]:
+    """Lay arrays out one after another and return their places and the offset behind the last."""
+    placements, offset = [], start
+    for name, array in arrays.items():
+        placements.append(Placement(name, array.dtype.str, array.shape, offset))
+        offset += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
+    return tuple(placements), offset
+
+
+def write(arrays: Arrays, placements: tuple[Placement, ...], block: SharedBlock) -> None:
+    """Copy arrays to their places."""
+    for placement in placements:
+        placement.view(block)[...] = arrays[placement.name]

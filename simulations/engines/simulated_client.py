@@ -1,0 +1,64 @@
+"""The hospital's Flower app as a simulation runs it: the same app, opened on emulated sites, with faults.
+
+A node's configuration says: ``site`` (name), ``site-files`` (JSON list; several for the pooled comparison),
+``contract`` (folder), ``state`` (folder), ``external`` (tested whole, never trains), ``faults`` (JSON list).
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.clientapp import ClientApp
+
+from fedcad.client.app import make_client_app
+from fedcad.client.archive.site_data import SiteData, open_archive
+from fedcad.client.case_source import CaseSource
+from fedcad.client.node import Node
+from fedcad.client.workbench import Workbench
+from fedcad.shared.canonical import canonical_json
+from fedcad.shared.config.load import load_site
+from fedcad.shared.config.study import StudyConfig
+from fedcad.shared.contract import Contract
+from fedcad.simulations.engines.faults import inject_faults
+from fedcad.simulations.pooling import PooledCases
+
+
+def make_simulated_app() -> ClientApp:
+    """Return the client app of emulated sites."""
+    return make_client_app(_open_node, mods=[inject_faults])
+
+
+def _open_node(context: Context) -> Node:
+    config = context.node_config
+    bench = _bench(str(config["contract"]))
+    study, external = bench.contract.study, bool(config.get("external", False))
+    sources: list[CaseSource] = [
+        _data(path, _cases_key(study), str(config["contract"]), external)
+        for path in json.loads(str(config["site-files"]))
+    ]
+    data = sources[0] if len(sources) == 1 else PooledCases(sources)
+    return Node(str(config["site"]), data, bench, state=Path(str(config["state"])))
+
+
+@lru_cache(maxsize=8)
+def _bench(contract_folder: str) -> Workbench:
+    return Workbench(Contract.load(Path(contract_folder)))
+
+
+def _cases_key(study: StudyConfig) -> str:
+    """Return what decides a site's cases: studies that agree on it share the opened archive."""
+    parts = study.model_dump(mode="json", include={"data", "preprocessing", "seed", "task"})
+    return canonical_json(parts).decode()
+
+
+_opened: dict[tuple[str, str, bool], SiteData] = {}
+
+
+def _data(site_file: str, key: str, contract_folder: str, external: bool) -> SiteData:
+    place = (site_file, key, external)
+    if place not in _opened:
+        path = Path(site_file)
+        study = _bench(contract_folder).contract.study
+        _opened[place] = open_archive(load_site(path), path.parent, study, external=external)
+    return _opened[place]

@@ -1,0 +1,142 @@
+"""What one worker process of the in-process engine does: run the client app on one message after another.
+
+Workers are forked from a warm server process that has imported this module, so that a new worker starts in
+milliseconds. Each computes with one thread: the same bits whatever the number of workers.
+"""
+
+import signal
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedcad.shared.errors import FedCADError
+from fedcad.simulations.engines.flower_internals import enter_task, make_message
+from fedcad.simulations.engines.packing import (
+    Packed,
+    arrays_of,
+    layout_arrays,
+    pack,
+    unpack,
+    write_arrays,
+)
+from fedcad.simulations.engines.shared_arrays import SharedBlock
+
+_KEPT_BLOCKS = 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """One message for one node.
+
+    Attributes:
+        node: Flower node id.
+        node_config: The node's configuration.
+        metadata: The message's metadata, by the names of Flower's ``Metadata``.
+        block: Identity of the block that holds its arrays; None without arrays.
+        content: Everything else.
+    """
+
+    node: int
+    node_config: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    block: str | None
+    content: Packed
+
+
+@dataclass(frozen=True)
+class Result:
+    """A reply or an error; a new block for replies follows where ``has_new_block``."""
+
+    content: Packed | None = None
+    error: str = ""
+    has_new_block: bool = False
+
+
+class _Replies:
+    """The worker's own block, grown when a reply needs more."""
+
+    def __init__(self, connection: Connection, parent: int) -> None:
+        self._connection = connection
+        self._parent = parent
+        self._block: SharedBlock | None = None
+
+    def send(self, content: RecordDict) -> None:
+        records = arrays_of(content)
+        placements, size = layout_arrays(records)
+        is_new = self._block is None or self._block.size < size
+        if is_new:
+            self._block = SharedBlock.create(size)
+        if self._block is None:
+            raise ValueError("a reply block was just made")
+        write_arrays(records, placements, self._block)
+        self._connection.send(Result(pack(content, placements), has_new_block=is_new))
+        if is_new:
+            self._block.send(self._connection, self._parent)
+
+
+def work(connection: Connection, parent: int, make_app: Callable[[], ClientApp]) -> None:
+    """Answer jobs until the other end closes the connection or sends None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    enter_task()
+    client_app, replies = make_app(), _Replies(connection, parent)
+    blocks: OrderedDict[str, SharedBlock] = OrderedDict()
+    while (job := _next(connection, blocks)) is not None:
+        message, context = _message(job, blocks), _context(job)
+        # The process boundary: whatever goes wrong becomes an error reply that names the site's round.
+        try:
+            reply = client_app(message, context)
+        except FedCADError as error:
+            connection.send(Result(error=str(error)))
+        except Exception as error:  # noqa: BLE001
+            connection.send(Result(error=f"{type(error).__name__}: {error}"))
+        else:
+            if reply.has_error():
+                connection.send(Result(error=str(reply.error.reason)))
+            else:
+                replies.send(reply.content)
+            del reply
+        del message
+
+
+def _next(connection: Connection, blocks: OrderedDict[str, SharedBlock]) -> Job | None:
+    """Wait for the next job; take the blocks that are sent before it."""
+    while True:
+        try:
+            received = connection.recv()
+        except (EOFError, ConnectionError):
+            return None
+        if received != "block":
+            job: Job | None = received
+            return job
+        block = SharedBlock.receive(connection)
+        blocks[block.identity] = block
+        while len(blocks) > _KEPT_BLOCKS:
+            blocks.popitem(last=False)
+
+
+def _context(job: Job) -> Context:
+    return Context(
+        run_id=1, node_id=job.node, node_config=dict(job.node_config), state=RecordDict(), run_config={}
+    )
+
+
+def _message(job: Job, blocks: Mapping[str, SharedBlock]) -> Message:
+    block = blocks[job.block] if job.block is not None else None
+    return make_message(job.metadata, unpack(job.content, block, copy=False))
+
+
+def _warm_up() -> None:
+    """Use an optimizer once: its first use imports a second's worth of modules."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    torch.optim.SGD([parameter], lr=0.1).step()
+
+
+_warm_up()

@@ -1,0 +1,245 @@
+"""A simulation from its file to its report: hospitals, federated run, comparisons, tests, results.
+
+The federated run may use either engine; comparisons and tests always run in process. All give the same bits.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import load as load_tensors
+
+from fedcad.server.app import make_server_app
+from fedcad.server.channel import Lost
+from fedcad.server.final_test import statistics_of
+from fedcad.server.outcome import MODEL
+from fedcad.shared.config.simulation import SimulationConfig
+from fedcad.shared.config.study import StudyConfig
+from fedcad.shared.contract import Contract
+from fedcad.shared.errors import DataError
+from fedcad.shared.messages import SiteInfo
+from fedcad.shared.metrics.registry import statistics_for
+from fedcad.simulations import studies
+from fedcad.simulations.comparison import TestResults
+from fedcad.simulations.engines.pool import WorkerPool
+from fedcad.simulations.hospitals import Hospitals
+from fedcad.simulations.progress import Display, follow
+from fedcad.simulations.results import assemble, describe_site, environment, outcome_of, write_json
+from fedcad.simulations.runs import Run, SimulatedSite
+
+
+@dataclass
+class Clock:
+    """Seconds spent in each part of a simulation."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def time(self, part: str) -> Iterator[None]:
+        """Add the time of a block to a part."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[part] = round(self.seconds.get(part, 0.0) + time.monotonic() - start, 3)
+
+    def total(self) -> dict[str, float]:
+        """Return all parts and the total."""
+        return {**self.seconds, "total_s": round(time.monotonic() - self.started, 3)}
+
+
+class SimulationRun:
+    """One simulation under one seed, in one folder."""
+
+    def __init__(
+        self,
+        config: SimulationConfig,
+        study: StudyConfig,
+        *,
+        hospitals: Hospitals,
+        pool: WorkerPool,
+        display: Display,
+    ) -> None:
+        """Bind the parts together.
+
+        Args:
+            config: The simulation.
+            study: Its study.
+            hospitals: The emulated hospitals.
+            pool: Worker processes.
+            display: Shows progress.
+        """
+        self._config = config
+        self._study = study
+        self._hospitals = hospitals
+        self._pool = pool
+        self._display = display
+        self._clock = Clock()
+
+    def run(self, folder: Path, seed: int) -> dict[str, Any]:
+        """Run, or go on, and return the results, which are also in ``results.json``."""
+        contract = studies.federated(self._study, seed)
+        write_json(folder / "environment.json", environment())
+        with self._clock.time("prepare_s"):
+            infos, excluded = self._open_sites(folder, contract)
+        sites = [self._site(name) for name in infos]
+        training = [site for site in sites if infos[site.name].cases["train"]]
+        if not training:
+            raise DataError("no site has training cases; see the reasons above, or change the partition")
+        federated = Run("federated", folder, contract, training)
+        with self._clock.time("federated_s"):
+            self._federate(federated)
+        outcome = outcome_of(folder)
+        tests = self._compare(federated, sites, infos) if outcome["status"] == "completed" else None
+        described = [describe_site(info, is_external=self._is_external(name)) for name, info in infos.items()]
+        results = assemble(
+            self._config, contract, outcome=outcome, sites=described, excluded=excluded, tests=tests
+        )
+        results |= {"engine": self._config.engine.name, "notes": list(self._hospitals.notes)}
+        results["time"] = self._clock.total()
+        write_json(folder / "results.json", results)
+        return results
+
+    def _is_external(self, name: str) -> bool:
+        return name in self._config.external_sites
+
+    def _site(self, name: str) -> SimulatedSite:
+        faults = tuple(fault for fault in self._config.faults if fault.site == name)
+        site_file = str(self._hospitals.archives[name].site_file)
+        return SimulatedSite(name, (site_file,), self._is_external(name), faults)
+
+    def _open_sites(
+        self, folder: Path, contract: Contract
+    ) -> tuple[dict[str, SiteInfo], list[tuple[str, str]]]:
+        """Let every site build its index and cache; leave out those that cannot, with the reason."""
+        names = sorted(self._hospitals.archives)
+        runs = [Run("opening", folder / "opening", contract, [self._site(name)]) for name in names]
+        answers: dict[str, SiteInfo | Lost] = {}
+        self._display.update("preparing sites", 0, len(names))
+        # One node each, so that a failure is known to be this site's; threads only wait for the workers.
+        with ThreadPoolExecutor(len(names)) as threads:
+            for name, found in zip(names, threads.map(self._ask_ready, runs), strict=True):
+                answers[name] = found
+                self._display.update("preparing sites", len(answers), len(names), name)
+        infos = {name: answer for name, answer in answers.items() if isinstance(answer, SiteInfo)}
+        lost = [(name, answer.reason) for name, answer in answers.items() if isinstance(answer, Lost)]
+        for name, reason in (*self._hospitals.excluded, *lost):
+            self._display.say(f"  {name} is left out: {reason}")
+        return infos, [*self._hospitals.excluded, *lost]
+
+    def _ask_ready(self, run: Run) -> SiteInfo | Lost:
+        return next(iter(run.channel(self._pool).ready().values()))
+
+    def _federate(self, run: Run) -> None:
+        """Run the federated study on the engine of the simulation."""
+        observe = follow(self._display, "federated", run.contract.study.rounds)
+        if self._config.engine.name == "in-process":
+            run.execute(self._pool, observe)
+            return
+        # Imported late: it pulls in Ray, which the default engine does not need.
+        from fedcad.simulations.engines.flower import run_on_flower
+
+        nodes = run.prepare()
+        workers = self._config.engine.workers or self._pool.workers
+        run_on_flower(make_server_app(observe), nodes, workers, run.folder)
+
+    def _compare(
+        self, federated: Run, sites: Sequence[SimulatedSite], infos: Mapping[str, SiteInfo]
+    ) -> TestResults:
+        """Train what the federated model is compared with, and test every model at every site."""
+        baselines = self._baselines(federated)
+        with self._clock.time("baselines_s"):
+            self._train(baselines)
+        tested = [site for site in sites if infos[site.name].cases["test"]]
+        models = self._models(federated, baselines)
+        with self._clock.time("evaluation_s"):
+            statistics = self._test(federated, tested, models)
+        own = {
+            run.sites[0].name: run.name
+            for run in baselines
+            if run.name.startswith("alone-") and infos[run.sites[0].name].cases["test"]
+        }
+        return TestResults(statistics_for(federated.contract.study), statistics, own)
+
+    def _baselines(self, federated: Run) -> list[Run]:
+        """Return the runs of the comparisons; the pooled one first, as it takes longest."""
+        contract, wanted, runs = federated.contract, self._config.baselines, []
+        folder = federated.folder / "baselines"
+        healthy = [SimulatedSite(site.name, site.site_files) for site in federated.sites]
+        if wanted.pooled:
+            files = tuple(file for site in healthy for file in site.site_files)
+            everything = SimulatedSite("pooled", files)
+            study = studies.pooled(contract, [site.name for site in healthy])
+            runs.append(Run("pooled", folder / "pooled", study, [everything]))
+        if wanted.alone:
+            runs += [
+                Run(f"alone-{s.name}", folder / f"alone-{s.name}", studies.alone(contract), [s])
+                for s in healthy
+            ]
+        if self._config.leave_one_site_out and len(healthy) > 1:
+            study = studies.without_one(contract, len(healthy) - 1)
+            for left in healthy:
+                name = f"without-{left.name}"
+                runs.append(Run(name, folder / name, study, [s for s in healthy if s is not left]))
+        return runs
+
+    def _train(self, runs: Sequence[Run]) -> None:
+        """Run all comparisons at the same time; the workers share the messages."""
+        if not runs:
+            return
+        rounds = sum(run.contract.study.rounds for run in runs)
+        done: dict[str, int] = {}
+
+        def execute(run: Run) -> None:
+            def observe(event: Mapping[str, Any]) -> None:
+                if event["event"] == "round":
+                    done[run.name] = event["round"]
+                    self._display.update("comparisons", sum(done.values()), rounds, run.name)
+
+            run.execute(self._pool, observe)
+
+        self._display.update("comparisons", 0, rounds)
+        with ThreadPoolExecutor(len(runs)) as threads:
+            list(threads.map(execute, runs))
+        self._display.update("comparisons", rounds, rounds)
+
+    def _models(self, federated: Run, baselines: Sequence[Run]) -> dict[str, dict[str, NDArray[np.float32]]]:
+        """Return the parameter vectors of each model: one, or the members of the ensemble."""
+        vectors = {run.name: {"model": _selected(run)} for run in (federated, *baselines)}
+        members = [name for name in vectors if name.startswith("alone-")]
+        if members:
+            vectors["ensemble"] = {name: vectors[name]["model"] for name in members}
+        return vectors
+
+    def _test(
+        self,
+        federated: Run,
+        sites: Sequence[SimulatedSite],
+        models: Mapping[str, dict[str, NDArray[np.float32]]],
+    ) -> dict[str, dict[str, NDArray[np.int64]]]:
+        """Return each model's test statistics at each site."""
+        run = Run("testing", federated.folder / "testing", federated.contract, sites)
+        channel, names = run.channel(self._pool), [site.name for site in sites]
+        channel.ready()
+        found = {}
+        for done, (model, vectors) in enumerate(models.items()):
+            self._display.update("testing", done, len(models), model)
+            found[model] = statistics_of(federated.contract, channel, vectors, sites=names)
+        self._display.update("testing", len(models), len(models))
+        return found
+
+
+def _selected(run: Run) -> NDArray[np.float32]:
+    """Return the flat parameters that a finished run selected."""
+    outcome_of(run.folder)
+    tensors = load_tensors((run.folder / MODEL).read_bytes())
+    return np.concatenate(
+        [tensors[entry.name].reshape(-1).float().numpy() for entry in run.contract.layout.exchanged]
+    )

@@ -1,0 +1,82 @@
+"""One run of one study on some nodes, in a folder of its own: federated, alone, pooled, without a site."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedcad.server.app import GridChannel, serve
+from fedcad.server.event_log import Observer
+from fedcad.server.settings import RunSettings
+from fedcad.shared.config.simulation import FaultConfig
+from fedcad.shared.contract import Contract
+from fedcad.simulations.engines.in_process import InProcessGrid
+from fedcad.simulations.engines.pool import WorkerPool
+
+
+@dataclass(frozen=True)
+class SimulatedSite:
+    """A site of a simulation.
+
+    Attributes:
+        name: Its name.
+        site_files: Its site file; several for the pooled comparison.
+        is_external: Tested whole, never trains.
+        faults: What goes wrong at it.
+    """
+
+    name: str
+    site_files: tuple[str, ...]
+    is_external: bool = False
+    faults: tuple[FaultConfig, ...] = field(default=())
+
+    def node_config(self, contract: Path, state: Path) -> dict[str, Any]:
+        """Return what the node's app is told."""
+        return {
+            "site": self.name,
+            "site-files": json.dumps(self.site_files),
+            "contract": str(contract),
+            "state": str(state / self.name),
+            "external": self.is_external,
+            "faults": json.dumps([fault.model_dump(mode="json") for fault in self.faults]),
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A study on some sites.
+
+    Attributes:
+        name: ``federated``, ``alone-<site>``, ``pooled`` or ``without-<site>``.
+        folder: Where everything of the run is kept.
+        contract: The study.
+        sites: Who takes part.
+    """
+
+    name: str
+    folder: Path
+    contract: Contract
+    sites: Sequence[SimulatedSite]
+
+    def prepare(self) -> list[dict[str, Any]]:
+        """Write contract and settings and return the nodes' configurations."""
+        contract_folder = self.folder / "contract"
+        self.contract.save(contract_folder)
+        names = tuple(site.name for site in self.sites)
+        RunSettings(contract=str(contract_folder), sites=names, virtual_clock=True).save(self.folder)
+        return [site.node_config(contract_folder, self.folder / "sites") for site in self.sites]
+
+    def execute(self, pool: WorkerPool, observe: Observer | None = None) -> None:
+        """Run, or go on, in process."""
+        serve(InProcessGrid(pool, numbered(self.prepare())), self.folder, observe)
+
+    def channel(self, pool: WorkerPool) -> GridChannel:
+        """Open a channel to the sites, for questions outside the rounds."""
+        grid = InProcessGrid(pool, numbered(self.prepare()))
+        return GridChannel(grid, [site.name for site in self.sites], virtual_clock=True)
+
+
+def numbered(nodes: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+    """Give nodes ids, from 1."""
+    return dict(enumerate(nodes, start=1))

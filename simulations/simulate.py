@@ -1,0 +1,105 @@
+"""The whole of ``fedcad simulate``: folders, workers, one run for each seed, reports."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from fedcad.shared.config.simulation import SimulationConfig
+from fedcad.shared.config.study import StudyConfig
+from fedcad.shared.errors import CheckpointError, QuorumError
+from fedcad.simulations.engines.pool import WorkerPool, default_workers
+from fedcad.simulations.engines.simulated_client import make_simulated_app
+from fedcad.simulations.hospitals import build_hospitals
+from fedcad.simulations.progress import make_display
+from fedcad.simulations.report.run_folder import read_run
+from fedcad.simulations.report.terminal import print_summary
+from fedcad.simulations.report.write import write_report
+from fedcad.simulations.results import write_json
+from fedcad.simulations.runner import SimulationRun
+
+_CONFIGURATION = "configuration.json"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders of a simulation.
+
+    Attributes:
+        out: The run's folder.
+        archives: Where emulated hospitals are kept between runs.
+        data: The data set, where one is needed.
+    """
+
+    out: Path
+    archives: Path
+    data: Path | None = None
+
+
+def simulate_file(
+    config: SimulationConfig,
+    study: StudyConfig,
+    *,
+    places: Places,
+    resume: bool,
+    console: Console,
+) -> None:
+    """Run a simulation under each of its seeds and write the reports.
+
+    Several seeds give one run folder each, ``seed-<number>``, below the run's folder.
+
+    Raises:
+        CheckpointError: The run's folder holds another run.
+        DataError: The data cannot be used.
+        QuorumError: A federated run stopped; its folder and report are written all the same.
+    """
+    torch.set_num_threads(1)
+    out = places.out
+    folders = {seed: out if len(config.seeds) == 1 else out / f"seed-{seed}" for seed in config.seeds}
+    _claim(out, config, study, resume=resume)
+    workers = config.engine.workers or default_workers()
+    stopped = []
+    with WorkerPool(make_simulated_app, workers) as pool, make_display(console) as display:
+        hospitals = build_hospitals(config, data=places.data, root=places.archives, progress=display.update)
+        for note in hospitals.notes:
+            display.say(f"  note: {note}")
+        for seed, folder in folders.items():
+            run = SimulationRun(config, study, hospitals=hospitals, pool=pool, display=display)
+            results = run.run(folder, seed)
+            if results["status"] != "completed":
+                stopped.append(results["reason"])
+    for folder in folders.values():
+        report = write_report(folder)
+        print_summary(read_run(folder), console)
+        console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+    if stopped:
+        raise QuorumError(stopped[0])
+
+
+def _claim(out: Path, config: SimulationConfig, study: StudyConfig, *, resume: bool) -> None:
+    """Make the run folder, or check that it holds this very simulation.
+
+    The engine may change between start and resume; nothing else may.
+    """
+    plain = {"simulation": config.model_dump(mode="json"), "study": study.model_dump(mode="json")}
+    path = out / _CONFIGURATION
+    if not path.exists():
+        if out.exists() and any(out.iterdir()):
+            raise CheckpointError(f"{out} is not empty and holds no run; choose another folder for --out")
+        out.mkdir(parents=True, exist_ok=True)
+    elif not resume:
+        raise CheckpointError(f"{out} holds a run; add --resume to go on with it, or choose another --out")
+    elif _without_engine(json.loads(path.read_text())) != _without_engine(plain):
+        raise CheckpointError(f"{out} holds a run of another configuration; choose another --out")
+    for seed_folder in [out] if len(config.seeds) == 1 else [out / f"seed-{seed}" for seed in config.seeds]:
+        seed_folder.mkdir(parents=True, exist_ok=True)
+        write_json(seed_folder / _CONFIGURATION, plain)
+    write_json(path, plain)
+
+
+def _without_engine(plain: dict[str, Any]) -> dict[str, Any]:
+    simulation = {key: value for key, value in plain["simulation"].items() if key != "engine"}
+    return {"simulation": simulation, "study": plain["study"]}
