@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from fedcad.client.archive.header import Header, integer_of, text_of
+from fedcad.client.archive.header import Header, first_item_of, integer_of, text_of
 from fedcad.client.archive.layout import PixelLayout
 from fedcad.client.archive.lookup import Lookup, read_lookup
 from fedcad.client.archive.reasons import Reason, UnusableFile
@@ -139,9 +139,9 @@ def _number(dataset: Dataset, keyword: str, default: float | None = None) -> flo
 def _modality(header: Header, layout: PixelLayout) -> Rescale | Lookup:
     """Return the modality transformation; the sequence excludes slope and intercept (C.11.1.1)."""
     dataset = header.dataset
-    sequence = dataset.get("ModalityLUTSequence")
-    if sequence:
-        return read_lookup(sequence[0], signed=layout.signed, byte_order=header.byte_order)
+    item = first_item_of(dataset, "ModalityLUTSequence")
+    if item is not None:
+        return read_lookup(item, signed=layout.signed, byte_order=header.byte_order)
     slope = _number(dataset, "RescaleSlope", 1.0)
     if slope == 0:
         raise UnusableFile(Reason.INVALID_TRANSFORM, "RescaleSlope is 0, which erases the image")
@@ -154,11 +154,11 @@ def _voi(header: Header, layout: PixelLayout, modality: Rescale | Lookup) -> Win
     raw = text_of(dataset, "PresentationIntentType") == "FOR PROCESSING"
     if raw or text_of(dataset, "SOPClassUID") in _FOR_PROCESSING_CLASSES:
         return None
-    sequence = dataset.get("VOILUTSequence")
-    if sequence:
+    item = first_item_of(dataset, "VOILUTSequence")
+    if item is not None:
         # After rescaling, inputs are negative where the lowest modality value is (C.11.2.1.1).
         signed = isinstance(modality, Rescale) and min(modality.apply(_levels(layout)[[0, -1]])) < 0
-        return read_lookup(sequence[0], signed=signed, byte_order=header.byte_order)
+        return read_lookup(item, signed=signed, byte_order=header.byte_order)
     if not text_of(dataset, "WindowCenter") or not text_of(dataset, "WindowWidth"):
         return None
     function = text_of(dataset, "VOILUTFunction") or "LINEAR"

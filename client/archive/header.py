@@ -18,7 +18,7 @@ from typing import BinaryIO
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
 
@@ -29,6 +29,7 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 PARSE_FAILURES = (
     InvalidDicomError,
+    BytesLengthException,
     EOFError,
     ValueError,
     KeyError,
@@ -235,6 +236,22 @@ def _converted_text(dataset: Dataset, tag: BaseTag) -> str:
     if not isinstance(value, str) and hasattr(value, "__len__"):
         value = value[0] if len(value) else ""
     return str(value).strip(" \0")
+
+
+def first_item_of(dataset: Dataset, keyword: str) -> Dataset | None:
+    """Return the first item of a sequence; None where it is absent or empty.
+
+    Raises:
+        UnusableFile: The sequence cannot be parsed.
+    """
+    if _tag(keyword) not in dataset:
+        return None
+    try:
+        with quiet_parser():
+            items = dataset[_tag(keyword)].value
+            return items[0] if items else None
+    except PARSE_FAILURES as error:
+        raise UnusableFile(Reason.BROKEN_HEADER, f"the {keyword} cannot be parsed") from error
 
 
 def integer_of(dataset: Dataset, keyword: str) -> int | None:

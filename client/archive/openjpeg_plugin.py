@@ -1,4 +1,4 @@
-"""Decode High-Throughput JPEG 2000 with OpenJPEG, as a plugin in the form that pydicom asks for.
+"""Decode JPEG 2000, also High-Throughput, with OpenJPEG, as a plugin in the form that pydicom asks for.
 
 Why: pydicom reaches OpenJPEG only through the package pylibjpeg; the wheel
 ``pylibjpeg-openjpeg`` alone is enough.
@@ -6,9 +6,9 @@ Why: pydicom reaches OpenJPEG only through the package pylibjpeg; the wheel
 
 from openjpeg.utils import decode_pixel_data
 from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
-from pydicom.uid import HTJ2K, UID, HTJ2KLossless, HTJ2KLosslessRPCL
+from pydicom.uid import HTJ2K, JPEG2000, UID, HTJ2KLossless, HTJ2KLosslessRPCL, JPEG2000Lossless
 
-SYNTAXES = (HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
+SYNTAXES = (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
 DECODER_DEPENDENCIES = dict.fromkeys(SYNTAXES, ("pylibjpeg-openjpeg>=2.5",))
 PLUGIN = "fedcad-openjpeg"
 

@@ -14,7 +14,7 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, RLELossless
 
-from fedcad.client.archive import htj2k
+from fedcad.client.archive import openjpeg_plugin
 from fedcad.client.archive.codestream import codestream_size
 from fedcad.client.archive.header import NATIVE_SYNTAXES, PARSE_FAILURES, Header, quiet_parser
 from fedcad.client.archive.layout import COLOUR, PixelElement, PixelLayout
@@ -22,7 +22,16 @@ from fedcad.client.archive.reasons import Reason, UnusableFile
 
 Stored = NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.uint16] | NDArray[np.int16]
 
-htj2k.register()
+_PLUGINS = {
+    "1.2.840.10008.1.2.5": "pydicom",
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.81": "pyjpegls",
+    **dict.fromkeys(openjpeg_plugin.SYNTAXES, openjpeg_plugin.PLUGIN),
+}
+# GDCM ends the process on some damaged input, so it decodes only what nothing else here does: JPEG.
+_REMAINING = "gdcm"
+
+openjpeg_plugin.register()
 # GDCM prints to the terminal what it finds odd in a file.
 gdcm.Trace.WarningOff()
 gdcm.Trace.ErrorOff()
@@ -115,7 +124,8 @@ def _decoded(value: bytes, header: Header, layout: PixelLayout, element: PixelEl
     decoder: Any = get_decoder(syntax)
     compressed = header.transfer_syntax not in NATIVE_SYNTAXES
     dataset = header.dataset
-    if compressed and not decoder.is_available:
+    plugin = _PLUGINS.get(header.transfer_syntax, _REMAINING) if compressed else ""
+    if plugin and plugin not in decoder.available_plugins:
         raise UnusableFile(Reason.NO_DECODER, f"no decoder for {syntax.name} is installed")
     dataset.PixelData = value
     dataset["PixelData"].VR = element.vr
@@ -125,7 +135,11 @@ def _decoded(value: bytes, header: Header, layout: PixelLayout, element: PixelEl
     try:
         with quiet_parser():
             values, _ = decoder.as_array(
-                dataset, index=0, raw=layout.samples == 1, correct_unused_bits=not ours
+                dataset,
+                index=0,
+                raw=layout.samples == 1,
+                correct_unused_bits=not ours,
+                decoding_plugin=plugin,
             )
     except PARSE_FAILURES as error:
         raise UnusableFile(

@@ -173,7 +173,7 @@ class ClassificationStatistics:
 
         Returns:
             ``roc``: for each class that has positives and negatives, lists ``fpr`` and ``tpr`` of at most
-            200 points; ``calibration``: for each occupied bin ``confidence``, ``accuracy`` and ``count``;
+            200 points; ``calibration``: lists ``confidence``, ``accuracy`` and ``count`` over occupied bins;
             ``confusion``: ``classes`` and ``counts``, one list for each true class.
 
         Raises:
@@ -182,7 +182,7 @@ class ClassificationStatistics:
         parts = self._parts(self._checked(statistics, 1))
         return {
             "roc": dict(self._roc(parts)),
-            "calibration": list(_calibration(parts)),
+            "calibration": _calibration(parts),
             "confusion": {"classes": list(self.classes), "counts": parts.confusion.tolist()},
         }
 
@@ -335,14 +335,15 @@ def _calibration_gap(parts: _Parts) -> float:
     return float(np.abs(parts.bin_correct - parts.bin_confidence * UNIT).sum())
 
 
-def _calibration(parts: _Parts) -> Iterator[dict[str, float | int]]:
-    """Points of the calibration plot."""
-    rows = zip(
-        parts.bin_cases.tolist(), parts.bin_correct.tolist(), parts.bin_confidence.tolist(), strict=True
-    )
-    for cases, correct, confidence in rows:
-        if cases:
-            yield {"confidence": confidence * UNIT / cases, "accuracy": correct / cases, "count": cases}
+def _calibration(parts: _Parts) -> dict[str, list[float] | list[int]]:
+    """Columns of the calibration plot, over the bins that hold cases."""
+    occupied = parts.bin_cases > 0
+    cases = parts.bin_cases[occupied]
+    return {
+        "confidence": (parts.bin_confidence[occupied] * UNIT / cases).tolist(),
+        "accuracy": (parts.bin_correct[occupied] / cases).tolist(),
+        "count": cases.tolist(),
+    }
 
 
 def _ratio(part: int, whole: int, of: str, otherwise: str) -> Metric:

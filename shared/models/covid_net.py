@@ -7,13 +7,14 @@ What the paper gives: the PEPX block (figure 2), a 7×7 stem, four stages of 3, 
 stage through 1×1 convolutions, and a fully-connected head on the flattened last map.
 
 What it leaves open, and what we chose: the stem is as wide as the first stage; a stage passes on the sum of
-its blocks (each block sees the sum of those before it); rectifiers follow expansion, depth-wise convolution and
-extension, each normalised, while projections stay linear (as in Sandler et al. 2018, arXiv:1801.04381); maps
-are halved by max-pooling between stages; 512 neurons in the flattened head.
+its blocks (each block sees the sum of those before it); expansion, depth-wise convolution and extension are
+normalised, and rectifiers follow the first two only, as in Sandler et al. 2018, arXiv:1801.04381 (with one
+behind the extension too, all images look alike after 16 blocks and training is slow); long-range projections are
+normalised; maps are halved by max-pooling between stages; 512 neurons in the flattened head.
 
 How ours relates to the published size, 11.75 M parameters and 7.50 G multiply-accumulates: large with the
-flattened head has 12,066,243 parameters at 3 × 224 × 224 pixels and 3 classes, 2.7 % more. Most of them (10.6 M)
-are the head's first layer, whose width the paper does not print, so the count says little about the rest.
+flattened head has 12,066,243 parameters at 3 × 224 × 224 pixels and 3 classes, 2.7 % more. Most (10.6 M) are
+the head's first layer, whose width the paper does not print, so the count says little about the rest.
 Multiply-accumulates come to 0.38 G at 224 pixels and 1.72 G at 480, well below the published 7.50 G: the
 published network was wider or counted otherwise somewhere that the paper does not show. This is therefore
 COVID-Net's design, not a copy, and the published weights do not fit it.
@@ -61,7 +62,6 @@ class PEPX(nn.Sequential):
         self.projection2 = nn.Conv2d(wide, narrow, 1, bias=False)
         self.extension = nn.Conv2d(narrow, outputs, 1, bias=bias)
         self.extension_norm = make_norm(norm, outputs)
-        self.extension_activation = nn.ReLU()
 
 
 class Stage(nn.Module):
@@ -78,7 +78,10 @@ class Stage(nn.Module):
             long_range: Add a 1×1 projection of the stage's input to everything behind the first block.
         """
         super().__init__()
-        self.long_range = nn.Conv2d(inputs, outputs, 1) if long_range else None
+        self.long_range = None
+        if long_range:
+            projection = nn.Conv2d(inputs, outputs, 1, bias=norm == "none")
+            self.long_range = nn.Sequential(projection, make_norm(norm, outputs))
         self.blocks = nn.ModuleList(
             PEPX(inputs if block == 0 else outputs, outputs, norm=norm) for block in range(blocks)
         )
@@ -112,7 +115,9 @@ class CovidNetClassifier(nn.Module):
         pixels = ((size + 1) // 2 // 16) ** 2
         self.head = _flatten_head(widths[-1] * pixels) if config.head == "flatten" else None
         self.classifier = nn.Linear(widths[-1] if self.head is None else _HIDDEN, classes)
-        _initialise(self, norm=norm)
+        initialise_convolutions(self)
+        if norm == "none":
+            _damp_sums(self.stages)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, classes) of images (B, channels, size, size)."""
@@ -150,20 +155,12 @@ def _flatten_head(features: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(features, _HIDDEN), nn.ReLU())
 
 
-def _initialise(network: nn.Module, *, norm: Norm) -> None:
-    """Draw all convolutions; projections have no rectifier behind them."""
-    initialise_convolutions(network)
-    for stage in network.modules():
+def _damp_sums(stages: nn.ModuleList) -> None:
+    """Draw linear layers so that without norms a stage's sum does not double with each block."""
+    for stage in stages:
         if isinstance(stage, Stage):
-            _initialise_stage(stage, norm=norm)
-
-
-def _initialise_stage(stage: Stage, *, norm: Norm) -> None:
-    """Draw a stage's linear layers; without norms damp its sums, which would double with each block."""
-    if stage.long_range is not None:
-        initialise_projections([stage.long_range])
-    for block in stage.blocks:
-        if isinstance(block, PEPX):
-            initialise_projections([block.projection1, block.projection2])
-            if norm == "none":
-                initialise_projections([block.extension], gain=2**0.5 / len(stage.blocks))
+            projections = [m for m in stage.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+            expansions = [block.expansion for block in stage.blocks if isinstance(block, PEPX)]
+            extensions = [block.extension for block in stage.blocks if isinstance(block, PEPX)]
+            initialise_projections(m for m in projections if m not in expansions + extensions)
+            initialise_projections(extensions, gain=len(stage.blocks) ** -0.5)

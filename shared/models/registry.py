@@ -1,7 +1,7 @@
 """Every network that a study may name.
 
 Adding one takes a configuration class in ``fedcad.shared.config.models``, a file beside this one with a
-builder, one entry below, and a test; ``tests/contracts/test_models.py`` holds it to the contract of the others.
+builder, one entry below, and a test; ``tests/contracts/test_models.py`` holds it to the contract of all.
 A network of another library (monai, for instance) is imported inside its builder: importing it takes seconds
 that no other network should pay.
 """

@@ -157,8 +157,8 @@ def _luminance(dataset: Dataset, stored: NDArray[Any]) -> Pixels:
     colour = apply_color_lut(stored, dataset) if "PALETTE" in dataset.PhotometricInterpretation else stored
     luminance = np.rint(colour[..., :3].astype(np.float64) @ np.array([0.299, 0.587, 0.114]))
     if colour.dtype.itemsize == 1:
-        return luminance.astype(np.uint8)
-    return luminance.astype(np.uint16)
+        return np.asarray(luminance, dtype=np.uint8)
+    return np.asarray(luminance, dtype=np.uint16)
 
 
 def _padding(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:

@@ -59,6 +59,8 @@ class DicomTreeDataSet:
                     raise DataError(f"the same bytes as {twin}")
             except DataError as error:
                 self.rejected.append(Rejection(item.name, str(error)))
+            except OSError as error:
+                self.rejected.append(Rejection(item.name, f"cannot be read ({type(error).__name__})"))
             else:
                 yield record
 

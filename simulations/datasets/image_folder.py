@@ -57,6 +57,9 @@ class ImageFolderDataSet:
                     _refuse_twin(record, seen)
                 except DataError as error:
                     self.rejected.append(Rejection(f"{name}/{item.name}", str(error)))
+                except OSError as error:
+                    reason = f"cannot be read ({type(error).__name__})"
+                    self.rejected.append(Rejection(f"{name}/{item.name}", reason))
                 else:
                     yield record
 

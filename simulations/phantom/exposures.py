@@ -25,7 +25,7 @@ class Exposure:
         centre_mm: Aim of the central ray: (to the left, to the head).
         dose: Scale of the detector's usual number of quanta.
         collimation: Closed share of the field at top, bottom, left and right.
-        marker_jitter: Shift of the side marker as a share of the field: (down, to the right).
+        marker_jitter: Shift of the side marker inwards as a share of the field: (vertical, horizontal).
         brightness: Shift of the automatic window as a share of its width.
         noise_seed: Seed of the quantum and electronic noise.
     """

@@ -176,14 +176,14 @@ def is_upper(thorax: Thorax, place: Vector) -> bool:
 
 def draw_nodule(generator: np.random.Generator, thorax: Thorax) -> Nodule:
     """Draw a nodule; spicules and lobules go with size, as in patients."""
-    diameter = round(float(generator.uniform(12.0, 30.0)), 3)
-    larger = (diameter - 12.0) / 18.0
+    diameter = round(12.0 + 20.0 * float(generator.random()) ** 0.7, 3)
+    larger = (diameter - 12.0) / 20.0
     place = draw_place(generator, thorax, 0.5 * diameter + 4.0)
     return Nodule(
         position_mm=place,
         diameter_mm=diameter,
         # Small nodules are denser, so that all sizes are about equally hard to see.
-        density=round(float(generator.uniform(0.75, 1.05)) * (1.12 - 0.42 * larger), 4),
+        density=round(float(generator.uniform(2.0, 3.0)) * (1.15 - 0.45 * larger), 4),
         spiculation=round(float(np.clip(generator.normal(0.25 + 0.35 * larger, 0.25), 0.0, 1.0)), 4),
         lobulation=round(float(generator.uniform(0.0, 1.0)), 4),
         upper_lobe=is_upper(thorax, place),
@@ -195,13 +195,13 @@ def draw_opacity(generator: np.random.Generator, thorax: Thorax) -> Opacity:
     """Draw an opacity between ground glass (faint, fine) and consolidation (denser, coarse)."""
     place = draw_place(generator, thorax, 16.0)
     solid = float(generator.random())
-    spread = generator.uniform((11.0, 14.0, 12.0), (22.0, 26.0, 28.0))
+    spread = generator.uniform((14.0, 16.0, 16.0), (26.0, 30.0, 36.0))
     return Opacity(
         centre_mm=place,
         spread_mm=_vector(np.round(spread, 3)),
-        patch_mm=round(float(generator.uniform(11.0, 19.0)), 3),
+        patch_mm=round(float(generator.uniform(13.0, 22.0)), 3),
         patches=int(generator.integers(8, 17)),
-        density=round(0.16 + 0.14 * solid + float(generator.uniform(0.0, 0.10)), 4),
+        density=round(0.60 + 0.40 * solid + float(generator.uniform(0.0, 0.2)), 4),
         grain=round(float(generator.uniform(0.25, 0.5)), 4),
         softness_mm=round(6.0 - 2.5 * solid, 4),
         shape_seed=int(generator.integers(2**62)),

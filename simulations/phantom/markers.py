@@ -25,12 +25,15 @@ def letter(side: Literal["L", "R"], height_px: int) -> NDArray[np.bool_]:
 
 
 def place_of(
-    corner: Corner, jitter: tuple[float, float], shape: tuple[int, int], size: int
+    corner: Corner, shift: tuple[float, float], shape: tuple[int, int], size: int
 ) -> tuple[int, int]:
-    """Return the first row and column of a marker in a square image of ``size`` pixels, always inside it."""
+    """Return the first row and column of a marker in a square image of ``size`` pixels, always inside it.
+
+    ``shift`` moves it inwards, down or up and right or left, as a share of the image.
+    """
     vertical, horizontal = corner.split("-")
-    top = (_MARGIN + jitter[0]) * size
-    left = (_MARGIN + jitter[1]) * size
+    top = (_MARGIN + shift[0]) * size
+    left = (_MARGIN + shift[1]) * size
     row = top if vertical == "top" else size - shape[0] - top
     column = left if horizontal == "left" else size - shape[1] - left
     return (

@@ -100,5 +100,9 @@ def burn_marker(grey: Image, detector: Detector, exposure: Exposure) -> None:
     """Burn in the side letter, in place."""
     side, corner = detector.marker
     mask = letter(side, round(detector.marker_mm / detector.field_mm * len(grey)))
-    row, column = place_of(corner, exposure.marker_jitter, (mask.shape[0], mask.shape[1]), len(grey))
+    top, bottom, left, right = exposure.collimation
+    # Technicians place the letter inside the open field.
+    inwards = (top if "top" in corner else bottom, left if "left" in corner else right)
+    shift = (exposure.marker_jitter[0] + inwards[0], exposure.marker_jitter[1] + inwards[1])
+    row, column = place_of(corner, shift, (mask.shape[0], mask.shape[1]), len(grey))
     grey[row : row + mask.shape[0], column : column + mask.shape[1]][mask] = 0.97

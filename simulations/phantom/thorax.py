@@ -148,7 +148,7 @@ class Thorax:
             else:
                 centre = (side * 96.0 * patient.stature, front + 4.0, 34.0)
                 shape = Ellipsoid(centre, (1.5 * size, 0.42 * size, 1.6 * size), (14.0, 0.0, side * 22.0))
-            parts.append(Part("breast", shape, 0.92 * WATER_PER_MM, (self.torso,)))
+            parts.append(Part("breast", shape, 0.75 * WATER_PER_MM, (self.torso,)))
             if patient.nipple_shadows:
                 tip = Ellipsoid((side * 92.0 * patient.stature, front - 0.6 * size, -84.0), (5.0, 7.0, 5.0))
                 parts.append(Part("nipple", tip, WATER_PER_MM))

@@ -7,10 +7,12 @@ from fedcad.simulations.phantom.anatomy import Part
 from fedcad.simulations.phantom.shapes import Bundle, Ellipsoid, Floats
 from fedcad.simulations.phantom.thorax import SIDES, WATER_PER_MM, Thorax
 
-_CONTRAST = 0.81 * WATER_PER_MM  # blood against aerated lung
+_CONTRAST = 0.55 * WATER_PER_MM  # blood against aerated lung
 _STEPS = 3  # straight pieces of a branch
 _GENERATIONS = 4
+_WANDER = (0.20, 0.10, 0.20)  # little along the beam, where vessels would show as bright dots
 _CHILDREN = 2
+_FORK = (0.5, 0.3, 0.5)
 
 
 def _unit(vectors: Floats) -> Floats:
@@ -23,7 +25,7 @@ def _courses(
 ) -> Floats:
     """Let B branches wander on, bent back near the lung's surface; points (B, steps + 1, 3) in mm."""
     centre, semi_axes = np.array(lung.centre_mm), np.array(lung.semi_axes_mm)
-    points, wander = [starts], generator.normal(0.0, 0.20, (_STEPS, len(starts), 3))
+    points, wander = [starts], generator.normal(0.0, _WANDER, (_STEPS, len(starts), 3))
     for step in range(_STEPS):
         relative = (points[-1] - centre) / semi_axes
         near = np.clip(np.sum(relative**2, axis=1, keepdims=True) - 0.62, 0.0, 1.0)
@@ -45,9 +47,7 @@ def _tree(generator: np.random.Generator, thorax: Thorax, side: int) -> list[Par
         parts.append(Part("vessel", Bundle(points, radii), _CONTRAST))
         parent = np.repeat(np.arange(len(points)), _CHILDREN)
         fork = generator.integers(1, _STEPS + 1, len(parent))
-        headings = _unit(points[parent, -1] - points[parent, 0]) + generator.normal(
-            0.0, 0.5, (len(parent), 3)
-        )
+        headings = _unit(points[parent, -1] - points[parent, 0]) + generator.normal(0.0, _FORK, (len(parent), 3))
         starts, radii, step_mm = points[parent, fork], radii[parent] * 0.62, step_mm * 0.68
     return parts
 

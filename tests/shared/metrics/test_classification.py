@@ -244,7 +244,7 @@ def test_no_cases_leave_everything_undefined_with_reasons() -> None:
     assert np.isnan(FAMILY.primary_values(statistics)).all()
     assert FAMILY.curves(statistics[0]) == {
         "roc": {},
-        "calibration": [],
+        "calibration": {"confidence": [], "accuracy": [], "count": []},
         "confusion": {"classes": list(CLASSES), "counts": [[0] * 3] * 3},
     }
 
@@ -308,7 +308,13 @@ def test_curves_are_plain_data_of_the_same_figures() -> None:
         area = np.trapezoid(points["tpr"], points["fpr"])
         assert len(points["fpr"]) <= 200
         assert area == pytest.approx(metrics[f"auroc_{name}"].value, abs=1e-3)
-    gap = sum(p["count"] * abs(p["accuracy"] - p["confidence"]) for p in curves["calibration"]) / 500
+    gap = (
+        sum(
+            count * abs(accuracy - confidence)
+            for confidence, accuracy, count in zip(*curves["calibration"].values(), strict=True)
+        )
+        / 500
+    )
     assert gap == pytest.approx(metrics["ece"].value, abs=1e-12)
     counts = confusion_matrix(targets, outputs.argmax(axis=1)).tolist()
     assert curves["confusion"] == {"classes": list(CLASSES), "counts": counts}
