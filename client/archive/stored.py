@@ -22,11 +22,11 @@ from fedcad.client.archive.reasons import Reason, UnusableFile
 
 Stored = NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.uint16] | NDArray[np.int16]
 
-_PLUGINS = {
+_PLUGINS: dict[str, str] = {
     "1.2.840.10008.1.2.5": "pydicom",
     "1.2.840.10008.1.2.4.80": "pyjpegls",
     "1.2.840.10008.1.2.4.81": "pyjpegls",
-    **dict.fromkeys(openjpeg_plugin.SYNTAXES, openjpeg_plugin.PLUGIN),
+    **{str(syntax): openjpeg_plugin.PLUGIN for syntax in openjpeg_plugin.SYNTAXES},
 }
 # GDCM ends the process on some damaged input, so it decodes only what nothing else here does: JPEG.
 _REMAINING = "gdcm"
