@@ -6,6 +6,7 @@ legible as text; status and class also carry a sign or a line style, so that not
 """
 
 import io
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,7 +128,9 @@ def draw(name: str, title: str, alt: str, make: Callable[[], Figure]) -> Plot:
     Guarantees:
         The same data gives the same bytes with the same version of matplotlib: no date, no version in it.
     """
-    with paper():
+    with paper(), warnings.catch_warnings():
+        # A name in a script that the font lacks: tables and alternative text have it in full.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = make()
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})

@@ -110,8 +110,9 @@ def _who_took_part(results: Results, attendance: Attendance) -> str:
     if not attendance.rounds:
         return "no round was recorded, so no site took part"
     if not attendance.losses:
-        who = "its one training site" if training == 1 else f"all {training} training sites"
-        return f"{who} took part in every round they were asked for"
+        if training == 1:
+            return "its one training site took part in every round"
+        return f"all {training} training sites took part in every round they were asked for"
     missed = [
         f"{shown(site.site)} ({len(site.missed)} of {len(site.by_round)})" for site in attendance.losses
     ]
@@ -146,7 +147,8 @@ def _about_gain(results: Results, headline: Headline) -> list[Conclusion]:
     verdict = verdict_of(comparison.interval)
     if verdict == "no interval" or comparison.difference is None:
         return [_undecided(comparison, _RIVALS["alone"])]
-    over = f"over {count(len(headline.in_mean), 'site')}"
+    compared = [row for row in headline.rows if row.gain is not None and row.gain.difference is not None]
+    over = f"over {count(len(compared) or len(headline.in_mean), 'site')}"
     better = f"the federated model's mean {metric_label(comparison.metric)} is"
     measured = _measured(comparison)
     if verdict == "gain":

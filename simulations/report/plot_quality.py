@@ -140,8 +140,8 @@ def _calibration_panel(axes: Axes, item: Evaluation) -> None:
 
 
 def _matrix(item: Evaluation) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    rows = item.curves.confusion.counts
-    return np.array(rows, dtype=np.int64).reshape(len(rows), -1)
+    size = len(item.curves.confusion.classes)
+    return np.array(item.curves.confusion.counts, dtype=np.int64).reshape(size, size)
 
 
 def _confusion_figure(tested: list[Evaluation], results: Results) -> Figure:

@@ -16,9 +16,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from fedcad.shared.errors import DataError
 
@@ -102,6 +110,12 @@ class RocCurve(Recorded):
     fpr: tuple[float, ...]
     tpr: tuple[float, ...]
 
+    @model_validator(mode="after")
+    def _has_pairs(self) -> Self:
+        if len(self.fpr) != len(self.tpr):
+            raise ValueError(f"{len(self.fpr)} false and {len(self.tpr)} true positive rates")
+        return self
+
 
 class Calibration(Recorded):
     """Reliability by bin of confidence; bins without cases hold None."""
@@ -110,12 +124,26 @@ class Calibration(Recorded):
     accuracy: tuple[Figure, ...] = ()
     count: tuple[int, ...] = ()
 
+    @model_validator(mode="after")
+    def _has_one_of_each(self) -> Self:
+        lengths = (len(self.confidence), len(self.accuracy), len(self.count))
+        if len(set(lengths)) != 1:
+            raise ValueError(f"confidence, accuracy and count have {lengths} bins")
+        return self
+
 
 class Confusion(Recorded):
     """Counts, rows the true class and columns the predicted class."""
 
     classes: tuple[str, ...] = ()
     counts: tuple[tuple[int, ...], ...] = ()
+
+    @model_validator(mode="after")
+    def _is_square(self) -> Self:
+        size = len(self.classes)
+        if len(self.counts) != size or any(len(row) != size for row in self.counts):
+            raise ValueError(f"counts are not {size} rows of {size} columns, one for each class")
+        return self
 
 
 class Curves(Recorded):
