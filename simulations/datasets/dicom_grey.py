@@ -55,7 +55,7 @@ class _GreyScale:
     intercept: float
 
     def of_rescaled(self, value: float) -> float:
-        """Return the grey value at a rescaled value, such as a window's center."""
+        """Return the grey value at a rescaled value, such as the middle of a window."""
         grey = (value - self.intercept) / self.slope + self.shift
         return (2**self.bits - 1) - grey if self.is_flipped else grey
 
@@ -124,10 +124,12 @@ def _grey_scale(dataset: Dataset) -> _GreyScale:
         return _GreyScale(bits=bits, shift=0, is_flipped=False, slope=1.0, intercept=0.0)
     slope = float(dataset.get("RescaleSlope") or 1.0)
     is_signed = int(dataset.PixelRepresentation) == 1
+    table_bits = _table_bits(dataset)
     return _GreyScale(
-        bits=_table_bits(dataset) or bits,
-        shift=2 ** (bits - 1) if is_signed and not _table_bits(dataset) else 0,
-        is_flipped=_is_inverted(dataset) != (slope < 0.0),
+        bits=table_bits or bits,
+        shift=2 ** (bits - 1) if is_signed and not table_bits else 0,
+        # With a table the rescale is applied, and its direction with it.
+        is_flipped=_is_inverted(dataset) != (slope < 0.0 and not table_bits),
         slope=slope,
         intercept=float(dataset.get("RescaleIntercept") or 0.0),
     )
@@ -138,7 +140,9 @@ def _grey(dataset: Dataset) -> Pixels:
     scale = _grey_scale(dataset)
     if _is_colour(dataset):
         return _luminance(dataset, stored)
-    if _table_bits(dataset):
+    if _is_sigmoid(dataset):
+        values = _sigmoid(apply_modality_lut(stored, dataset), dataset)
+    elif _table_bits(dataset):
         # Tables may take signed input; their output is never signed.
         values = apply_voi(apply_modality_lut(stored, dataset), dataset).astype(np.int64)
     else:
@@ -184,8 +188,27 @@ def _is_inverted(dataset: Dataset) -> bool:
     return _text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
 
 
+def _is_sigmoid(dataset: Dataset) -> bool:
+    return (
+        _text(dataset, "VOILUTFunction") == "SIGMOID"
+        and not dataset.get("VOILUTSequence")
+        and dataset.get("WindowCenter") is not None
+        and float(_first(dataset.get("WindowWidth") or 0.0)) > 0.0
+    )
+
+
+def _sigmoid(rescaled: NDArray[Any], dataset: Dataset) -> NDArray[np.int64]:
+    """Apply the sigmoid window of PS3.3 C.11.2.1.3.1, which no linear window can express."""
+    center, width = float(_first(dataset.WindowCenter)), float(_first(dataset.WindowWidth))
+    # Beyond 60 the result is 0 or 65535 anyway; the bound avoids overflow.
+    exponent = np.clip(-4.0 * (rescaled.astype(np.float64) - center) / width, -60.0, 60.0)
+    return np.rint(65535.0 / (1.0 + np.exp(exponent))).astype(np.int64)
+
+
 def _table_bits(dataset: Dataset) -> int:
-    """Return the depth of the last modality or VOI table's output, 0 without tables."""
+    """Return the depth of the output of the last table (or sigmoid), 0 where all is linear."""
+    if _is_sigmoid(dataset):
+        return 16
     for keyword in ("VOILUTSequence", "ModalityLUTSequence"):
         if dataset.get(keyword):
             return int(dataset[keyword][0].LUTDescriptor[2])
@@ -193,13 +216,18 @@ def _table_bits(dataset: Dataset) -> int:
 
 
 def _window(dataset: Dataset, scale: _GreyScale) -> dict[str, str]:
+    """Return the linear window in grey values: PS3.3 C.11.2.1.2.1 and, exact, C.11.2.1.3.2."""
     centers, widths = dataset.get("WindowCenter"), dataset.get("WindowWidth")
-    if centers is None or widths is None or _table_bits(dataset) or _is_colour(dataset):
+    if centers is None or widths is None or _is_colour(dataset):
         return {}
-    center, width = float(_first(centers)), float(_first(widths)) / abs(scale.slope)
-    if width < 1.0:
+    if dataset.get("VOILUTSequence") or _is_sigmoid(dataset):
         return {}
-    return {"window_center": f"{scale.of_rescaled(center):.6g}", "window_width": f"{width:.6g}"}
+    half = 0.0 if _text(dataset, "VOILUTFunction") == "LINEAR_EXACT" else 0.5
+    middle = scale.of_rescaled(float(_first(centers)) - half)
+    extent = (float(_first(widths)) - 2.0 * half) / abs(scale.slope)
+    if extent < 0.0:
+        return {}
+    return {"window_center": f"{middle + 0.5:.8g}", "window_width": f"{extent + 1.0:.8g}"}
 
 
 def _spacing(dataset: Dataset) -> str:

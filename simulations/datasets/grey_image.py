@@ -110,6 +110,8 @@ def read_grey(path: Path) -> Pixels:
 def _opened(content: bytes) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
+            # Pillow's other warnings are about damage that it could read past.
+            warnings.simplefilter("ignore", UserWarning)
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 if getattr(image, "n_frames", 1) > 1 and image.format == "TIFF":
