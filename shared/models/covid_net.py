@@ -9,11 +9,11 @@ stage through 1×1 convolutions, and a fully-connected head on the flattened las
 What it leaves open, and what we chose: the stem is as wide as the first stage; a stage passes on the sum of
 its blocks (each block sees the sum of those before it); expansion, depth-wise convolution and extension are
 normalised, and rectifiers follow the first two only, as in Sandler et al. 2018, arXiv:1801.04381 (with one
-behind the extension too, all images look alike after 16 blocks and training is slow); long-range projections are
-normalised; maps are halved by max-pooling between stages; 512 neurons in the flattened head.
+behind the extension too, all images look alike after 16 blocks and training is slow); long-range projections
+are normalised; maps are halved by max-pooling between stages; 512 neurons in the flattened head.
 
 How ours relates to the published size, 11.75 M parameters and 7.50 G multiply-accumulates: large with the
-flattened head has 12,066,243 parameters at 3 × 224 × 224 pixels and 3 classes, 2.7 % more. Most (10.6 M) are
+flattened head has 12,067,051 parameters at 3 × 224 × 224 pixels and 3 classes, 2.7 % more. Most (10.6 M) are
 the head's first layer, whose width the paper does not print, so the count says little about the rest.
 Multiply-accumulates come to 0.38 G at 224 pixels and 1.72 G at 480, well below the published 7.50 G: the
 published network was wider or counted otherwise somewhere that the paper does not show. This is therefore

@@ -43,11 +43,12 @@ class ImageStatistics(nn.Module):
         mean = image.mean(dim=(2, 3), keepdim=True)
         centred = image - mean
         cell_mean, cell_deviation = self._cells(centred)
-        deviation = centred.square().mean(dim=(2, 3), keepdim=True).sqrt().clamp_min(_SMALLEST_DEVIATION)
+        # The bound comes before the root, whose slope at 0 is infinite.
+        variance = centred.square().mean(dim=(2, 3), keepdim=True).clamp_min(_SMALLEST_DEVIATION**2)
         features = (
             (cell_mean + mean - _MEAN_CENTRE) / _MEAN_SCALE,
             (cell_deviation - _DEVIATION_CENTRE) / _DEVIATION_SCALE,
-            soft_histogram(centred / deviation, bins=self.bins) * self.bins - 1.0,
+            soft_histogram(centred / variance.sqrt(), bins=self.bins) * self.bins - 1.0,
         )
         return torch.cat([feature.flatten(start_dim=1) for feature in features], dim=1)
 

@@ -174,17 +174,18 @@ def test_gradients_per_case_by_vmap(config):
 @every_variant
 def test_eight_images_can_be_learned_by_heart(config):
     shallow = isinstance(config, LogisticRegression | ConfigurableCNN)
-    steps, learning_rate = (80, 1e-2) if shallow else (15, 1e-3)
+    most_steps, learning_rate = (80, 1e-2) if shallow else (40, 3e-4)
     model = build(config)
     batch, labels = images(8), torch.arange(8) % CLASSES
-    # Cells of different brightness give each class something to be known by.
+    # A dark band at another height gives each class something to be known by.
     for case, label in enumerate(labels.tolist()):
         batch[case, :, 16 * label : 16 * label + 16] *= 0.25
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    for _ in range(steps):
-        loss = nn.functional.cross_entropy(model(batch), labels)
+    for _ in range(most_steps):
+        logits = model(batch)
+        if torch.equal(logits.argmax(dim=1), labels):
+            return
         optimizer.zero_grad()
-        loss.backward()
+        nn.functional.cross_entropy(logits, labels).backward()
         optimizer.step()
-    with torch.no_grad():
-        assert torch.equal(model(batch).argmax(dim=1), labels)
+    pytest.fail(f"not learned in {most_steps} steps")
