@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedcad.server.spill import Spill
 from fedcad.shared.algorithms.interface import Sums
 from fedcad.shared.errors import InvalidUpdate
 from fedcad.shared.parameters import tensor_of
@@ -120,15 +121,22 @@ class ExactSum:
 
 
 class Aggregator:
-    """The running sums of one round."""
+    """The running sums of one round and, where an algorithm needs them, the single updates on disk."""
 
     def __init__(self) -> None:
         """Start closed; :meth:`begin` opens a round."""
         self._sums: dict[str, ExactSum] | None = None
+        self._spill: Spill | None = None
 
-    def begin(self, sizes: Mapping[str, int]) -> None:
-        """Open a round in which every update has exactly these named vectors."""
+    def begin(self, sizes: Mapping[str, int], *, spill: Spill | None = None) -> None:
+        """Open a round in which every update has exactly these named vectors.
+
+        Args:
+            sizes: Length of each named vector.
+            spill: Where single updates are kept for algorithms that need them; excludes masking.
+        """
         self._sums = {name: ExactSum.of_size(size) for name, size in sizes.items()}
+        self._spill = spill
 
     def add(self, vectors: Mapping[str, NDArray[np.float32]], *, weight: int) -> None:
         """Add one update: all of its vectors, or none.
@@ -143,6 +151,8 @@ class Aggregator:
         bounds = {name: sums[name].bound_with(tensor, weight=weight) for name, tensor in tensors.items()}
         for name, tensor in tensors.items():
             sums[name]._accumulate(tensor, weight, bounds[name])
+        if self._spill is not None:
+            self._spill.add(vectors, weight=weight)
 
     def close(self) -> Sums:
         """End the round and return its means.
@@ -152,7 +162,9 @@ class Aggregator:
         """
         sums, self._sums = self._open(), None
         first = next(iter(sums.values()))
-        return Sums({name: total.mean() for name, total in sums.items()}, first.weight, first.count)
+        means = {name: total.mean() for name, total in sums.items()}
+        individual = self._spill.updates() if self._spill is not None else ()
+        return Sums(means, first.weight, first.count, individual)
 
     def _open(self) -> dict[str, ExactSum]:
         if self._sums is None:

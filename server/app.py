@@ -16,7 +16,7 @@ from fedcad.server.settings import RunSettings
 from fedcad.shared.contract import Contract
 from fedcad.shared.errors import ProtocolError, QuorumError
 from fedcad.shared.flower_records import array_record, plan_content, read_answer, read_site_info
-from fedcad.shared.messages import RoundPlan, SiteInfo, Vectors
+from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update, Vectors
 
 READY = f"{MessageType.QUERY}.ready"
 _POLL_S = 0.2
@@ -41,20 +41,23 @@ class GridChannel:
         self._cases: dict[str, int] = {}
 
     def ready(self) -> Mapping[str, SiteInfo | Lost]:
-        """Ask every node; learn which node is which site."""
+        """Ask every node; learn which node is which site. Two nodes of one name are both refused."""
         messages = [Message(RecordDict(), node, READY) for node in self._grid.get_node_ids()]
         found: dict[str, SiteInfo | Lost] = {}
         failures = []
         for message, _ in self._replies(messages, _READY_S):
-            if message.has_error():
-                failures.append(str(message.error.reason))
+            try:
+                info = read_site_info(_content(message))
+            except ProtocolError as error:
+                failures.append(str(error))
                 continue
-            info = read_site_info(message.content)
-            if info.site in self._sites:
+            if info.site in found:
+                found[info.site] = Lost("two nodes claim this name; revoke one of them")
+            elif info.site in self._sites:
                 found[info.site] = info
                 self._nodes[info.site] = message.metadata.src_node_id
                 self._cases[info.site] = sum(info.cases.values())
-        reason = f"no answer, or an error: {'; '.join(failures)}" if failures else "no answer"
+        reason = "; ".join(failures) or "no answer"
         return {site: found.get(site, Lost(reason)) for site in sorted(self._sites)}
 
     def ask(self, plans: Mapping[str, RoundPlan], vectors: Vectors, deadline_s: float) -> Iterator[Reply]:
@@ -105,14 +108,29 @@ class GridChannel:
             return Reply(site, Lost(str(message.error.reason)), seconds, sent)
         content = message.content
         delay = _virtual_delay(content) if self._virtual_clock else seconds
-        received = sum(array.numpy().nbytes for r in content.array_records.values() for array in r.values())
         if delay > deadline_s:
             reason = f"answered after {delay:g} s; the deadline is {deadline_s:g} s"
-            return Reply(site, Lost(reason, is_late=True), delay, sent, received)
+            return Reply(site, Lost(reason, is_late=True), delay, sent)
         try:
-            return Reply(site, read_answer(content), delay, sent, received)
+            answer = read_answer(content)
         except ProtocolError as error:
-            return Reply(site, Lost(str(error), is_garbage=True), delay, sent, received)
+            return Reply(site, Lost(str(error), is_garbage=True), delay, sent)
+        return Reply(site, answer, delay, sent, _size(answer))
+
+
+def _content(message: Message) -> RecordDict:
+    if message.has_error():
+        raise ProtocolError(str(message.error.reason))
+    content: RecordDict = message.content
+    return content
+
+
+def _size(answer: Update | Refusal) -> int:
+    """Return the bytes of an answer's arrays."""
+    if isinstance(answer, Refusal):
+        return 0
+    vectors = sum(vector.nbytes for vector in answer.vectors.values())
+    return vectors + sum(statistics.nbytes for statistics in answer.statistics.values())
 
 
 def _virtual_delay(content: RecordDict) -> float:
@@ -126,7 +144,7 @@ def serve(grid: Grid, folder: Path, observe: Observer | None = None) -> None:
     A missing quorum ends the run with a reason, not with an exception: the checkpoint stays usable.
     """
     settings = RunSettings.load(folder)
-    contract = Contract.load(Path(settings.contract))
+    contract = Contract.load(folder / settings.contract)
     store = CheckpointStore(folder / "checkpoints")
     channel = GridChannel(grid, settings.sites, virtual_clock=settings.virtual_clock)
     log = EventLog(folder / "rounds.jsonl", observe)

@@ -15,6 +15,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from fedcad.server.spill import Spill
 from fedcad.shared.algorithms.interface import State
 from fedcad.shared.atomic_files import write_bytes
 from fedcad.shared.errors import CheckpointError
@@ -93,6 +94,10 @@ class CheckpointStore:
         """
         names = self._names()
         return self._read(names[-1], study_hash) if names else None
+
+    def spill(self) -> Spill:
+        """Return an empty place for the single updates of a round."""
+        return Spill(self._folder / "updates")
 
     def _names(self) -> list[str]:
         """Names of whole checkpoints, oldest first; a finished one counts as newer than its round."""

@@ -5,6 +5,8 @@ import numpy as np
 from fedcad.shared.errors import InvalidUpdate, ProtocolError
 from fedcad.shared.messages import RoundPlan, Update
 
+LARGEST_COUNT = 2**53
+"""Bound on one statistic, so that sums over any number of sites stay inside int64."""
 STATISTICS_OF = {"validate": "validation", "test": "test"}
 
 
@@ -39,5 +41,5 @@ def _check_statistics(update: Update, plan: RoundPlan, size: int) -> None:
     for name, values in update.statistics.items():
         if values.ndim != 2 or values.shape[1] != size or values.shape[0] < 1:
             raise InvalidUpdate(f"statistics {name} have shape {values.shape}; expected (replicates, {size})")
-        if np.any(values < 0):
-            raise InvalidUpdate(f"statistics {name} hold negative counts")
+        if np.any(values < 0) or np.any(values > LARGEST_COUNT):
+            raise InvalidUpdate(f"statistics {name} hold counts outside 0 to {LARGEST_COUNT}")

@@ -149,7 +149,8 @@ class StudyRun:
         plans = self._plans(checkpoint, cohort, number, work, vectors)
         collected = Collected(Aggregator(), [], {})
         if "train" in work:
-            collected.aggregator.begin({"model": self._contract.layout.size})
+            spill = self._store.spill() if self._algorithm.needs_individual_updates else None
+            collected.aggregator.begin({"model": self._contract.layout.size}, spill=spill)
         for reply in self._channel.ask(plans, vectors, self._study.participation.deadline_s):
             part = self._take(reply, plans[reply.site], cohort, collected)
             collected.participation.append(part)

@@ -17,7 +17,7 @@ class RunSettings(Frozen):
     """Settings of one run."""
 
     contract: str
-    """Folder of the contract."""
+    """Folder of the contract, relative to the run folder."""
     sites: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
     """Names of the enrolled sites."""
     virtual_clock: bool = False

@@ -22,6 +22,7 @@ ACQUISITION_KEYS = (
     "body_part",
     "window_center",
     "window_width",
+    "window",
     "lossy_method",
     "lossy_ratio",
 )
@@ -50,6 +51,7 @@ class Acquisition:
         spacing_mm: Distance of rows and of columns in mm, or None where unknown.
         body_part: Body Part Examined.
         window: Center and width in grey values (larger is brighter), or None for the whole range.
+        has_window: Whether a DICOM object is to carry a window; a source without one is left without.
         lossy: Method (defined term) and ratio of a lossy compression in the past, or None.
     """
 
@@ -62,6 +64,7 @@ class Acquisition:
     spacing_mm: tuple[float, float] | None = None
     body_part: str = "CHEST"
     window: tuple[float, float] | None = None
+    has_window: bool = True
     lossy: tuple[str, float] | None = None
 
 
@@ -88,6 +91,7 @@ def parse_acquisition(facts: Mapping[str, str]) -> Acquisition:
         spacing_mm=_spacing(facts.get("pixel_spacing_mm", "")),
         body_part=_choice(facts, "body_part", BODY_PARTS, "CHEST"),
         window=window,
+        has_window=_choice(facts, "window", ("WRITTEN", "NONE"), "WRITTEN") == "WRITTEN",
         lossy=(lossy_method, lossy_ratio) if lossy_method and lossy_ratio else None,
     )
 

@@ -107,7 +107,8 @@ def encode_object(pixels: Pixels, *, identity: DicomIdentity, acquisition: Acqui
     _add_identity(dataset, identity)
     _add_equipment(dataset, identity, acquisition)
     _add_pixels(dataset, stored, bits, acquisition)
-    _add_window(dataset, bits, acquisition)
+    if acquisition.has_window:
+        _add_window(dataset, bits, acquisition)
     _add_geometry(dataset, acquisition)
     if acquisition.modality == "DX":
         _add_digital_xray(dataset, acquisition)

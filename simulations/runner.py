@@ -5,7 +5,7 @@ The federated run may use either engine; comparisons and tests always run in pro
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,6 @@ from fedcad.server.final_test import statistics_of
 from fedcad.server.outcome import MODEL
 from fedcad.shared.config.simulation import SimulationConfig
 from fedcad.shared.config.study import StudyConfig
-from fedcad.shared.contract import Contract
 from fedcad.shared.errors import DataError
 from fedcad.shared.messages import SiteInfo
 from fedcad.shared.metrics.registry import statistics_for
@@ -31,7 +30,7 @@ from fedcad.simulations.engines.pool import WorkerPool
 from fedcad.simulations.hospitals import Hospitals
 from fedcad.simulations.progress import Display, follow
 from fedcad.simulations.results import assemble, describe_site, environment, outcome_of, write_json
-from fedcad.simulations.runs import Run, SimulatedSite
+from fedcad.simulations.runs import CONTRACT, Run, SimulatedSite, open_channel
 
 
 @dataclass
@@ -88,7 +87,8 @@ class SimulationRun:
         contract = studies.federated(self._study, seed)
         write_json(folder / "environment.json", environment())
         with self._clock.time("prepare_s"):
-            infos, excluded = self._open_sites(folder, contract)
+            contract.save(folder / CONTRACT)
+            infos, excluded = self._open_sites(folder)
         sites = [self._site(name) for name in infos]
         training = [site for site in sites if infos[site.name].cases["train"]]
         if not training:
@@ -115,27 +115,24 @@ class SimulationRun:
         site_file = str(self._hospitals.archives[name].site_file)
         return SimulatedSite(name, (site_file,), self._is_external(name), faults)
 
-    def _open_sites(
-        self, folder: Path, contract: Contract
-    ) -> tuple[dict[str, SiteInfo], list[tuple[str, str]]]:
+    def _open_sites(self, folder: Path) -> tuple[dict[str, SiteInfo], list[tuple[str, str]]]:
         """Let every site build its index and cache; leave out those that cannot, with the reason."""
-        names = sorted(self._hospitals.archives)
-        runs = [Run("opening", folder / "opening", contract, [self._site(name)]) for name in names]
-        answers: dict[str, SiteInfo | Lost] = {}
+        names, answers = sorted(self._hospitals.archives), dict[str, SiteInfo | Lost]()
         self._display.update("preparing sites", 0, len(names))
         # One node each, so that a failure is known to be this site's; threads only wait for the workers.
         with ThreadPoolExecutor(len(names)) as threads:
-            for name, found in zip(names, threads.map(self._ask_ready, runs), strict=True):
-                answers[name] = found
-                self._display.update("preparing sites", len(answers), len(names), name)
-        infos = {name: answer for name, answer in answers.items() if isinstance(answer, SiteInfo)}
-        lost = [(name, answer.reason) for name, answer in answers.items() if isinstance(answer, Lost)]
+            asked = {threads.submit(self._ask_ready, folder, name): name for name in names}
+            for done in as_completed(asked):
+                answers[asked[done]] = done.result()
+                self._display.update("preparing sites", len(answers), len(names), asked[done])
+        infos = {name: each for name, each in sorted(answers.items()) if isinstance(each, SiteInfo)}
+        lost = [(name, each.reason) for name, each in sorted(answers.items()) if isinstance(each, Lost)]
         for name, reason in (*self._hospitals.excluded, *lost):
             self._display.say(f"  {name} is left out: {reason}")
         return infos, [*self._hospitals.excluded, *lost]
 
-    def _ask_ready(self, run: Run) -> SiteInfo | Lost:
-        return next(iter(run.channel(self._pool).ready().values()))
+    def _ask_ready(self, folder: Path, name: str) -> SiteInfo | Lost:
+        return open_channel(folder, [self._site(name)], self._pool).ready()[name]
 
     def _federate(self, run: Run) -> None:
         """Run the federated study on the engine of the simulation."""
@@ -225,8 +222,7 @@ class SimulationRun:
         models: Mapping[str, dict[str, NDArray[np.float32]]],
     ) -> dict[str, dict[str, NDArray[np.int64]]]:
         """Return each model's test statistics at each site."""
-        run = Run("testing", federated.folder / "testing", federated.contract, sites)
-        channel, names = run.channel(self._pool), [site.name for site in sites]
+        channel, names = open_channel(federated.folder, sites, self._pool), [site.name for site in sites]
         channel.ready()
         found = {}
         for done, (model, vectors) in enumerate(models.items()):

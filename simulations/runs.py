@@ -14,6 +14,8 @@ from fedcad.shared.contract import Contract
 from fedcad.simulations.engines.in_process import InProcessGrid
 from fedcad.simulations.engines.pool import WorkerPool
 
+CONTRACT = "contract"
+
 
 @dataclass(frozen=True)
 class SimulatedSite:
@@ -61,20 +63,25 @@ class Run:
 
     def prepare(self) -> list[dict[str, Any]]:
         """Write contract and settings and return the nodes' configurations."""
-        contract_folder = self.folder / "contract"
-        self.contract.save(contract_folder)
+        self.contract.save(self.folder / CONTRACT)
         names = tuple(site.name for site in self.sites)
-        RunSettings(contract=str(contract_folder), sites=names, virtual_clock=True).save(self.folder)
-        return [site.node_config(contract_folder, self.folder / "sites") for site in self.sites]
+        RunSettings(contract=CONTRACT, sites=names, virtual_clock=True).save(self.folder)
+        return node_configs(self.folder, self.sites)
 
     def execute(self, pool: WorkerPool, observe: Observer | None = None) -> None:
         """Run, or go on, in process."""
         serve(InProcessGrid(pool, numbered(self.prepare())), self.folder, observe)
 
-    def channel(self, pool: WorkerPool) -> GridChannel:
-        """Open a channel to the sites, for questions outside the rounds."""
-        grid = InProcessGrid(pool, numbered(self.prepare()))
-        return GridChannel(grid, [site.name for site in self.sites], virtual_clock=True)
+
+def node_configs(folder: Path, sites: Sequence[SimulatedSite]) -> list[dict[str, Any]]:
+    """Return the configurations of sites for the contract in a run folder."""
+    return [site.node_config(folder / CONTRACT, folder / "sites") for site in sites]
+
+
+def open_channel(folder: Path, sites: Sequence[SimulatedSite], pool: WorkerPool) -> GridChannel:
+    """Open a channel to sites for questions outside the rounds, under the contract in a run folder."""
+    grid = InProcessGrid(pool, numbered(node_configs(folder, sites)))
+    return GridChannel(grid, [site.name for site in sites], virtual_clock=True)
 
 
 def numbered(nodes: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:

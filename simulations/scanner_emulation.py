@@ -57,7 +57,7 @@ class ScannerProfile:
 
     def acquisition(self, facts: Mapping[str, str]) -> dict[str, str]:
         """Return acquisition facts as this scanner would write them; it has its own window."""
-        kept = {key: text for key, text in facts.items() if key not in ("window_center", "window_width")}
+        kept = {key: text for key, text in facts.items() if not key.startswith("window")}
         return {
             **kept,
             "vendor": self.vendor,
@@ -162,7 +162,11 @@ def _signal(pixels: Pixels, facts: Mapping[str, str]) -> NDArray[np.float32]:
     if int(pixels.max()) > top:
         raise DataError(f"grey values reach {int(pixels.max())}; bits_stored allows {top}")
     low, width = 0.0, float(top)
-    if acquisition.window is not None:
+    if not acquisition.has_window:
+        # Nothing says which values matter, so all that occur do.
+        low = float(pixels.min())
+        width = max(float(pixels.max()) - low, 1.0)
+    elif acquisition.window is not None:
         # Linear window of DICOM PS3.3 C.11.2.1.2.1.
         center, full_width = acquisition.window
         width = max(full_width - 1.0, 1.0)

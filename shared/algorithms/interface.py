@@ -5,7 +5,7 @@ what :meth:`Algorithm.local` returns is pending until a later plan builds on tha
 otherwise.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,14 @@ changes the gradients in place."""
 
 
 @dataclass(frozen=True)
+class WeightedUpdate:
+    """One site's vectors and their weight."""
+
+    vectors: Mapping[str, Tensor]
+    weight: int
+
+
+@dataclass(frozen=True)
 class Sums:
     """What an aggregator gives back.
 
@@ -28,11 +36,13 @@ class Sums:
         means: Named weighted means of the sites' vectors, float32.
         weight: Sum of the weights.
         count: Number of updates.
+        individual: Single updates, sorted by content, for algorithms that need them; memory-mapped.
     """
 
     means: Mapping[str, Tensor]
     weight: int
     count: int
+    individual: Sequence["WeightedUpdate"] = ()
 
 
 class Trainer(Protocol):

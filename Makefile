@@ -1,0 +1,34 @@
+# Every target does all of its own set-up; a second run reuses it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.PHONY: demo test check verify bench clean
+
+demo: $(READY)  ## Run the embedded simulation and write its report
+	$(BIN)/fedcad simulate configs/simulations/chest-xray-phantom.yaml
+
+test: check  ## All gates: format, lint, types, imports, dependencies, tests
+	$(BIN)/pytest -m "not slow" -n auto
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+verify: $(READY)  ## Slower checks; writes docs/verification.md
+	$(BIN)/python tests/verify.py
+
+bench: $(READY)  ## Benchmarks; writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $(READY)
+
+clean:  ## Remove the environment and everything built
+	rm -rf $(VENV) build dist *.egg-info
