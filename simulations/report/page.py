@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from fedcad.simulations.report import wording
 from fedcad.simulations.report.canvas import Plot
@@ -59,7 +58,7 @@ def render_page(run: Run, plots: Mapping[str, Plot]) -> str:
 
 
 def render_template(name: str, **values: Any) -> str:
-    """Render one of this package's templates with the style sheet and the wording at hand."""
+    """Render one of this package's templates with the wording at hand."""
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -81,9 +80,7 @@ def render_template(name: str, **values: Any) -> str:
         verdict=verdict_of,
         why_undefined=why_undefined,
     )
-    # The style sheet is ours, not data, and holds no markup.
-    style = Markup((_FOLDER / "style.css").read_text(encoding="utf-8"))
-    return environment.get_template(name).render(style=style, count=wording.count, **values)
+    return environment.get_template(name).render(count=wording.count, **values)
 
 
 def _federated_tests(run: Run) -> list[Evaluation]:
