@@ -116,11 +116,15 @@ def _check_pixels(dataset: Dataset) -> None:
         )
     if not 1 <= int(dataset.BitsStored) <= 16:
         raise DataError(f"grey values have {dataset.BitsStored} bits; expected at most 16")
+    if int(dataset.HighBit) != int(dataset.BitsStored) - 1:
+        raise DataError("grey values are not in the lowest bits (HighBit); PS3.5 8.1.1 wants that")
 
 
 def _grey_scale(dataset: Dataset) -> _GreyScale:
     bits = int(dataset.BitsStored)
     if _is_colour(dataset):
+        if _is_palette(dataset):
+            bits = 8 if int(dataset.RedPaletteColorLookupTableDescriptor[2]) <= 8 else 16
         return _GreyScale(bits=bits, shift=0, is_flipped=False, slope=1.0, intercept=0.0)
     slope = float(dataset.get("RescaleSlope") or 1.0)
     is_signed = int(dataset.PixelRepresentation) == 1
@@ -146,8 +150,7 @@ def _grey(dataset: Dataset) -> Pixels:
         # Tables may take signed input; their output is never signed.
         values = apply_voi(apply_modality_lut(stored, dataset), dataset).astype(np.int64)
     else:
-        # Unused high bits may hold overlays in old files: PS3.5 8.1.1.
-        values = stored.astype(np.int64) + scale.shift
+        values = _unsigned(dataset, stored)
     top = 2**scale.bits - 1
     grey = np.clip(values, 0, top)
     if scale.is_flipped:
@@ -156,9 +159,17 @@ def _grey(dataset: Dataset) -> Pixels:
     return grey.astype(np.uint8) if scale.bits <= 8 else grey.astype(np.uint16)
 
 
+def _unsigned(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.int64]:
+    """Cut off the bits above the stored ones, where old files keep overlays (PS3.5 8.1.1), and unsign."""
+    bits = int(dataset.BitsStored)
+    values: NDArray[np.int64] = stored.astype(np.int64) & (2**bits - 1)
+    # Turning the sign bit of two's complement adds half the range.
+    return values ^ (2 ** (bits - 1)) if int(dataset.PixelRepresentation) == 1 else values
+
+
 def _luminance(dataset: Dataset, stored: NDArray[Any]) -> Pixels:
     """Return ITU-R BT.601 luminance; pydicom has turned YBR into RGB already."""
-    colour = apply_color_lut(stored, dataset) if "PALETTE" in dataset.PhotometricInterpretation else stored
+    colour = apply_color_lut(stored, dataset) if _is_palette(dataset) else stored
     luminance = np.rint(colour[..., :3].astype(np.float64) @ np.array([0.299, 0.587, 0.114]))
     if colour.dtype.itemsize == 1:
         return np.asarray(luminance, dtype=np.uint8)
@@ -175,9 +186,11 @@ def _padding(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _is_colour(dataset: Dataset) -> bool:
-    return int(dataset.get("SamplesPerPixel") or 1) > 1 or "PALETTE" in _text(
-        dataset, "PhotometricInterpretation"
-    )
+    return int(dataset.get("SamplesPerPixel") or 1) > 1 or _is_palette(dataset)
+
+
+def _is_palette(dataset: Dataset) -> bool:
+    return "PALETTE" in _text(dataset, "PhotometricInterpretation")
 
 
 def _is_inverted(dataset: Dataset) -> bool:
@@ -218,15 +231,15 @@ def _table_bits(dataset: Dataset) -> int:
 def _window(dataset: Dataset, scale: _GreyScale) -> dict[str, str]:
     """Return the linear window in grey values: PS3.3 C.11.2.1.2.1 and, exact, C.11.2.1.3.2."""
     centers, widths = dataset.get("WindowCenter"), dataset.get("WindowWidth")
-    if centers is None or widths is None or _is_colour(dataset):
+    if _is_colour(dataset) or dataset.get("VOILUTSequence") or _is_sigmoid(dataset):
         return {}
-    if dataset.get("VOILUTSequence") or _is_sigmoid(dataset):
-        return {}
+    if centers is None or widths is None:
+        return {"window": "none"}
     half = 0.0 if _text(dataset, "VOILUTFunction") == "LINEAR_EXACT" else 0.5
     middle = scale.of_rescaled(float(_first(centers)) - half)
     extent = (float(_first(widths)) - 2.0 * half) / abs(scale.slope)
     if extent < 0.0:
-        return {}
+        return {"window": "none"}
     return {"window_center": f"{middle + 0.5:.8g}", "window_width": f"{extent + 1.0:.8g}"}
 
 

@@ -55,6 +55,11 @@ def test_facts_that_no_object_can_carry_are_refused_by_name(key: str, value: str
         parse_acquisition({key: value})
 
 
+def test_a_source_may_have_no_window() -> None:
+    assert parse_acquisition({}).has_window
+    assert not parse_acquisition({"window": "none"}).has_window
+
+
 def test_a_window_narrower_than_one_grey_value_is_refused() -> None:
     with pytest.raises(DataError, match="window_width"):
         parse_acquisition({"window_center": "10", "window_width": "0.5"})

@@ -65,6 +65,10 @@ def test_a_cr_object_says_what_is_known() -> None:
     assert np.array_equal(dataset.pixel_array, PIXELS)
 
 
+def test_an_object_without_a_window_stays_without() -> None:
+    assert "WindowCenter" not in _read(PIXELS, Acquisition(has_window=False))
+
+
 def test_a_dx_object_is_for_presentation() -> None:
     dataset = _read(PIXELS, Acquisition(modality="DX", spacing_mm=(0.2, 0.2), view="AP"))
     assert dataset.SOPClassUID == DigitalXRayImageStorageForPresentation

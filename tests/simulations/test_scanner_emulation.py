@@ -59,6 +59,11 @@ def test_a_record_s_window_is_applied_first() -> None:
     assert _emulate(replace(PLAIN, bits_stored=8), pixels, **facts).tolist() == [[0, 0, 255, 255]]
 
 
+def test_without_a_window_the_range_that_occurs_is_shown() -> None:
+    pixels = np.array([[1000, 1500, 2000]], dtype=np.uint16)
+    assert _emulate(replace(PLAIN, bits_stored=8), pixels, window="none").tolist() == [[0, 128, 255]]
+
+
 def test_values_beyond_the_stated_depth_are_refused() -> None:
     with pytest.raises(DataError, match="reach 5000; bits_stored allows 4095"):
         _emulate(PLAIN, np.full((2, 2), 5000, dtype=np.uint16), bits_stored="12")

@@ -3,12 +3,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
+from fedcad.client.archive.pixels import read_display_pixels
 from fedcad.shared.errors import DataError
+from fedcad.simulations.acquisition import parse_acquisition
 from fedcad.simulations.datasets.dicom_grey import describe_acquisition, read_dicom_grey
+from fedcad.simulations.dicom_objects import derive_identity, encode_object
 
 STORED = np.array([[0, 1000, 2000, 4095]], dtype=np.uint16)
 REAL = Path(__file__).parents[3] / ".." / "shared" / "data" / "dicom_pydicom_data"
@@ -42,7 +46,7 @@ def _read(folder: Path, dataset: Dataset) -> list[list[int]]:
 
 def test_stored_values_are_kept(tmp_path: Path) -> None:
     assert _read(tmp_path, _dataset()) == STORED.tolist()
-    assert describe_acquisition(_dataset()) == {"modality": "CR", "bits_stored": "12"}
+    assert describe_acquisition(_dataset()) == {"modality": "CR", "bits_stored": "12", "window": "none"}
 
 
 def test_monochrome1_is_turned(tmp_path: Path) -> None:
@@ -61,6 +65,11 @@ def test_a_falling_rescale_turns_once_more(tmp_path: Path) -> None:
 def test_signed_values_are_shifted(tmp_path: Path) -> None:
     stored = np.array([[-2048, -1, 0, 2047]], dtype=np.int16)
     assert _read(tmp_path, _dataset(stored)) == [[0, 2047, 2048, 4095]]
+
+
+def test_bits_beyond_the_stored_ones_are_cut_off(tmp_path: Path) -> None:
+    overlaid = STORED | np.uint16(0x8000)
+    assert _read(tmp_path, _dataset(overlaid)) == STORED.tolist()
 
 
 def test_padding_is_darkest(tmp_path: Path) -> None:
@@ -130,6 +139,7 @@ def test_acquisition_attributes_are_kept() -> None:
         "model": "A1",
         "view": "PA",
         "bits_stored": "12",
+        "window": "none",
         "pixel_spacing_mm": "0.2\\0.1",
         "lossy_method": "ISO_10918_1",
         "lossy_ratio": "10.5",
@@ -141,6 +151,7 @@ def test_acquisition_attributes_are_kept() -> None:
     [
         ({"NumberOfFrames": "2"}, "several frames"),
         ({"BitsStored": 32}, "32 bits"),
+        ({"HighBit": 15}, "HighBit"),
         ({"Rows": 65535, "Columns": 65535}, "too large"),
     ],
 )
@@ -165,6 +176,24 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(DataError):
             read_dicom_grey(path)
+
+
+@pytest.mark.real_data
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "name", ["RG1_J2KI", "JPEG-LL", "MR2_UNCR", "JLSL_16_15_1_1F", "vlut_04", "OBXXXX1A"]
+)
+def test_a_client_sees_the_same_in_the_source_and_in_the_emulated_archive(tmp_path: Path, name: str) -> None:
+    source = REAL / f"{name}.dcm"
+    if not source.is_file():
+        pytest.skip("the public DICOM files are not beside the repository")
+    facts = describe_acquisition(dcmread(source))
+    identity = derive_identity(patient_id="p", record_id=name, site="s")
+    copy = tmp_path / "copy.dcm"
+    copy.write_bytes(
+        encode_object(read_dicom_grey(source), identity=identity, acquisition=parse_acquisition(facts))
+    )
+    assert np.allclose(read_display_pixels(copy), read_display_pixels(source), atol=0.005)
 
 
 @pytest.mark.real_data
