@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from fedcad.simulations.report.run_folder import Results
+from fedcad.simulations.report.records import Results
 from fedcad.simulations.report.wording import shown
 
 INK = "#1f2328"

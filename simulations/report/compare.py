@@ -18,7 +18,8 @@ from fedcad.shared.errors import DataError
 from fedcad.simulations.report.headline import Cell, Headline, Row, headline_of
 from fedcad.simulations.report.page import render_template
 from fedcad.simulations.report.plot_compare import compare_plot
-from fedcad.simulations.report.run_folder import MEAN_OF_SITES, UNION, ComparisonRecord, Run, read_run
+from fedcad.simulations.report.records import MEAN_OF_SITES, UNION, ComparisonRecord
+from fedcad.simulations.report.run_folder import Run, read_run
 from fedcad.simulations.report.wording import (
     MINUS,
     count,

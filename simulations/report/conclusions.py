@@ -11,14 +11,14 @@ from typing import Literal
 
 from fedcad.simulations.report.headline import SMALL_TEST_SET, Headline, Row, headline_of, why_undefined
 from fedcad.simulations.report.participation import Attendance, attendance_of
-from fedcad.simulations.report.run_folder import (
+from fedcad.simulations.report.records import (
     MEAN_OF_SITES,
     UNION,
     ComparisonRecord,
     Interval,
     Results,
-    Run,
 )
+from fedcad.simulations.report.run_folder import Run
 from fedcad.simulations.report.wording import (
     count,
     enumeration,

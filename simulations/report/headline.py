@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fedcad.simulations.report.run_folder import (
+from fedcad.simulations.report.records import (
     MEAN_OF_SITES,
     UNION,
     ComparisonRecord,

@@ -18,7 +18,8 @@ from fedcad.simulations.report.canvas import Plot
 from fedcad.simulations.report.conclusions import conclusions_of, first_line, verdict_of
 from fedcad.simulations.report.headline import headline_of, why_undefined
 from fedcad.simulations.report.participation import attendance_of
-from fedcad.simulations.report.run_folder import Evaluation, Run
+from fedcad.simulations.report.records import Evaluation
+from fedcad.simulations.report.run_folder import Run
 
 _FOLDER = Path(__file__).parent
 _SECTIONS = (

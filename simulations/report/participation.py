@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fedcad.simulations.report.run_folder import Journal, Participant, Results
+from fedcad.simulations.report.records import Participant, Results
+from fedcad.simulations.report.run_folder import Journal
 
 STATUSES = ("counted", "late", "lost", "refused", "rejected")
 

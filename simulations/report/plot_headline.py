@@ -20,7 +20,7 @@ from fedcad.simulations.report.canvas import (
 )
 from fedcad.simulations.report.conclusions import verdict_of
 from fedcad.simulations.report.headline import Headline, Row, headline_of, why_undefined
-from fedcad.simulations.report.run_folder import Interval, Results
+from fedcad.simulations.report.records import Interval, Results
 from fedcad.simulations.report.wording import figure as written
 from fedcad.simulations.report.wording import metric_label, metric_title, shown, signed
 

@@ -18,7 +18,7 @@ from fedcad.simulations.report.canvas import (
     draw,
     new_figure,
 )
-from fedcad.simulations.report.run_folder import Results, SiteRecord
+from fedcad.simulations.report.records import Results, SiteRecord
 from fedcad.simulations.report.wording import count, shown
 
 SHARE_COLOURS = LinearSegmentedColormap.from_list("share", ["#f5f7fa", "#9cc3e4", "#0b4f8a"])

@@ -17,7 +17,8 @@ from fedcad.simulations.report.canvas import (
     small_multiples,
     whole_numbers,
 )
-from fedcad.simulations.report.run_folder import Journal, Run, ValidationEvent, ValidationFigures
+from fedcad.simulations.report.records import ValidationEvent, ValidationFigures
+from fedcad.simulations.report.run_folder import Journal, Run
 from fedcad.simulations.report.wording import figure as figure_text
 from fedcad.simulations.report.wording import metric_label, shown
 

@@ -21,7 +21,7 @@ from fedcad.simulations.report.canvas import (
     small_multiples,
 )
 from fedcad.simulations.report.plot_holdings import SHARE_COLOURS
-from fedcad.simulations.report.run_folder import UNION, Evaluation, Results
+from fedcad.simulations.report.records import UNION, Evaluation, Results
 from fedcad.simulations.report.wording import count, shown
 
 

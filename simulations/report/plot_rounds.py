@@ -18,7 +18,8 @@ from fedcad.simulations.report.canvas import (
     whole_numbers,
 )
 from fedcad.simulations.report.participation import STATUSES, Attendance, attendance_of
-from fedcad.simulations.report.run_folder import Results, Run
+from fedcad.simulations.report.records import Results
+from fedcad.simulations.report.run_folder import Run
 from fedcad.simulations.report.wording import count, data_size, duration, shown
 
 STATUS_COLOURS = {

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from fedcad.simulations.report.conclusions import Verdict, conclusions_of, first_line, verdict_of
 from fedcad.simulations.report.headline import Cell, Headline, Row, headline_of, why_undefined
-from fedcad.simulations.report.run_folder import ComparisonRecord, Run
+from fedcad.simulations.report.records import ComparisonRecord
+from fedcad.simulations.report.run_folder import Run
 from fedcad.simulations.report.wording import DASH, MINUS, figure, metric_title, shown, signed
 
 _GAIN_STYLES: dict[Verdict, str] = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fedcad.simulations.report.run_folder import Interval
+from fedcad.simulations.report.records import Interval
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcad.simulations.report.conclusions import conclusions_of, first_line, verdict_of
-from fedcad.simulations.report.run_folder import ComparisonRecord, Journal, Run
+from fedcad.simulations.report.records import ComparisonRecord
+from fedcad.simulations.report.run_folder import Journal, Run
 
 Pair = tuple[float, float]
 

@@ -1,7 +1,8 @@
 """Who took part is counted by the last attempt at each round."""
 
 from fedcad.simulations.report.participation import attendance_of
-from fedcad.simulations.report.run_folder import Journal, Participant, RoundEvent, Run
+from fedcad.simulations.report.records import Participant, RoundEvent
+from fedcad.simulations.report.run_folder import Journal, Run
 
 
 def event(number: int, attempt: int, **statuses: str) -> RoundEvent:

@@ -1,5 +1,6 @@
 from fedcad.simulations.report.plot_holdings import holdings_plots
-from fedcad.simulations.report.run_folder import Acquisition, Run
+from fedcad.simulations.report.records import Acquisition
+from fedcad.simulations.report.run_folder import Run
 
 
 def test_alt_text_counts_patients_and_cases_over_all_splits(five: Run) -> None:

@@ -1,5 +1,6 @@
 from fedcad.simulations.report.plot_quality import quality_plots
-from fedcad.simulations.report.run_folder import Curves, Run
+from fedcad.simulations.report.records import Curves
+from fedcad.simulations.report.run_folder import Run
 
 
 def test_three_families_with_figures_in_the_alt_texts(five: Run) -> None:
