@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from fedcad.shared.config.models import DenseNet121, Norm
 from fedcad.shared.models.initialisation import initialise_convolutions
-from fedcad.shared.models.memory_format import channels_innermost
 from fedcad.shared.models.norms import make_norm, require_pixels
 
 _LAYERS_PER_BLOCK = (6, 12, 24, 16)
@@ -81,7 +80,7 @@ class DenseNet121Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, classes) of images (B, channels, H, W)."""
-        x = channels_innermost(self.conv1(x))
+        x = self.conv1(x)
         x = self.layers(self.pool1(self.activation1(self.norm1(x))))
         x = self.activation2(self.norm2(x))
         logits: Tensor = self.classifier(x.mean(dim=(2, 3)))

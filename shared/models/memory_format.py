@@ -1,4 +1,4 @@
-"""The order in memory in which convolutions on a processor are fastest."""
+"""The order in memory in which 1×1 and depth-wise convolutions on a processor are fastest."""
 
 from torch import Tensor
 
@@ -6,8 +6,8 @@ from torch import Tensor
 def channels_innermost(feature_map: Tensor) -> Tensor:
     """Lay out a feature map with the channels innermost in memory; shape and values stay.
 
-    Later convolutions, norms and poolings keep this order. Measured on one core, COVID-Net takes about a
-    fifth less time for a training step. Written with ``permute`` because ``contiguous(memory_format=…)`` is
+    Later convolutions, norms and poolings keep this order. On one core of an AMD EPYC a training step of
+    COVID-Net took 15 to 22 % less time, of the configurable CNN 7 %; ResNet18 gained nothing. Written with ``permute`` because ``contiguous(memory_format=…)`` is
     not available below ``torch.func.vmap``.
 
     Args:

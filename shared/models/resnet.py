@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from fedcad.shared.config.models import Norm, ResNet18
 from fedcad.shared.models.initialisation import initialise_convolutions, initialise_projections
-from fedcad.shared.models.memory_format import channels_innermost
 from fedcad.shared.models.norms import make_norm, require_pixels
 
 _WIDTHS = (64, 128, 256, 512)
@@ -80,7 +79,7 @@ class ResNet18Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, classes) of images (B, channels, H, W)."""
-        x = channels_innermost(self.conv1(x))
+        x = self.conv1(x)
         x = self.pool1(self.activation1(self.norm1(x)))
         logits: Tensor = self.classifier(self.blocks(x).mean(dim=(2, 3)))
         return logits
