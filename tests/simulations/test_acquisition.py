@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcad.shared.errors import DataError
@@ -84,11 +84,13 @@ def test_view_position(text: str, view: str | None) -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_any_text_gives_a_defined_term_or_none(text: str) -> None:
     assert view_position(text) in {None, "AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO"}
 
 
 @given(st.dictionaries(st.sampled_from(ACQUISITION_KEYS), st.text(max_size=8)))
+@settings(deadline=None)
 def test_any_facts_are_parsed_or_refused(facts: dict[str, str]) -> None:
     try:
         parsed = parse_acquisition(facts)

@@ -12,6 +12,7 @@ SEEDS = st.integers(0, 2**31)
 
 
 @given(CLASSES, SITES, SEEDS)
+@settings(deadline=None)
 def test_even_sites_differ_by_one_patient_at_most_also_in_each_class(
     classes: np.ndarray, sites: int, seed: int
 ) -> None:
@@ -22,6 +23,7 @@ def test_even_sites_differ_by_one_patient_at_most_also_in_each_class(
 
 
 @given(CLASSES, SITES, st.floats(0.05, 1.0), SEEDS)
+@settings(deadline=None)
 def test_quantity_skew_has_the_promised_sizes(
     classes: np.ndarray, sites: int, ratio: float, seed: int
 ) -> None:
@@ -47,7 +49,7 @@ def test_seeds_decide() -> None:
 
 
 @given(st.integers(2, 5), st.floats(0.05, 100.0), SEEDS)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_dirichlet_gives_every_site_enough_or_says_why_not(sites: int, alpha: float, seed: int) -> None:
     classes = np.repeat([0, 1, 2], 30)
     try:

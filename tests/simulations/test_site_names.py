@@ -1,6 +1,6 @@
 import re
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcad.simulations.site_names import name_sites
@@ -29,6 +29,7 @@ def test_names_without_a_latin_letter_still_get_a_name() -> None:
 
 
 @given(st.lists(st.text(max_size=80), max_size=12))
+@settings(deadline=None)
 def test_every_source_gets_a_valid_name_of_its_own_in_any_order(raw: list[str]) -> None:
     named = name_sites(raw)
     assert set(named) == set(raw)

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcad.shared.errors import DataError
@@ -55,6 +55,7 @@ def test_an_absent_table_is_refused(tmp_path: Path) -> None:
 
 
 @given(content=st.binary(max_size=200))
+@settings(deadline=None)
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = _table(tmp_path_factory.getbasetemp(), b"file,label\n" + content)
     try:
