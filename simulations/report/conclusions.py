@@ -148,7 +148,7 @@ def _about_gain(results: Results, headline: Headline) -> list[Conclusion]:
     if verdict == "no interval" or comparison.difference is None:
         return [_undecided(comparison, _RIVALS["alone"])]
     compared = [row for row in headline.rows if row.gain is not None and row.gain.difference is not None]
-    over = f"over {count(len(compared) or len(headline.in_mean), 'site')}"
+    over = f"over {count(len(comparison.sites) or len(compared) or len(headline.in_mean), 'site')}"
     better = f"the federated model's mean {metric_label(comparison.metric)} is"
     measured = _measured(comparison)
     if verdict == "gain":

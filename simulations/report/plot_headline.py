@@ -77,7 +77,7 @@ def _figure(headline: Headline, results: Results) -> Figure:
     ]
     if has_gain:
         hollow = Line2D([], [], color=SOFT, marker="o", markerfacecolor="white", markersize=6, linewidth=2)
-        keys.append((hollow, "hollow: interval contains 0"))
+        keys.append((hollow, "hollow: interval contains 0 or is absent"))
     key_above(figure, keys)
     return figure
 

@@ -48,7 +48,7 @@ def _cases(site: SiteRecord, name: str) -> int:
 def _figure(results: Results) -> Figure:
     rows = len(results.sites)
     figure = new_figure(WIDTH, 1.15 + 0.34 * rows)
-    ratios = [min(0.9 * len(results.classes), 5.0), 3.2, 2.6]
+    ratios = [min(0.9 * len(results.classes), 5.0), 3.0, 2.9]
     classes, patients, vendors = figure.subplots(1, 3, sharey=True, width_ratios=ratios)
     _class_matrix(classes, results)
     _patient_bars(patients, results)
@@ -103,12 +103,18 @@ def _vendor_bars(axes: Axes, results: Results) -> None:
         )
         left += width
     for row, site in enumerate(results.sites):
-        first = max(sorted(site.acquisition.vendor), key=site.acquisition.vendor.__getitem__, default="")
-        axes.text(1.02, row, shown(first, 12), va="center", fontsize=8, color=SOFT)
-    axes.set_xlim(0, 1.6)
-    axes.set_title("Vendors (largest is named)")
+        axes.text(1.03, row, _vendor_label(site), va="center", fontsize=8, color=SOFT)
+    axes.set_xlim(0, 2.0)
+    axes.set_title("Vendors")
     _bare(axes)
     axes.set_xticks([])
+
+
+def _vendor_label(site: SiteRecord) -> str:
+    """Name the vendor of most cases; without such a majority, count the vendors."""
+    names = sorted(site.acquisition.vendor)
+    majority = [name for name in names if _vendor_share(site, name) > 0.5]
+    return shown(majority[0], 18) if majority else count(len(names), "vendor") if names else "not recorded"
 
 
 def _vendor_share(site: SiteRecord, name: str) -> float:

@@ -168,6 +168,8 @@ class ComparisonRecord(Recorded):
     difference: Figure
     interval: Interval = None
     undefined: str = ""
+    sites: tuple[str, ...] = ()
+    """For the mean of sites: which sites it is over."""
 
 
 class TimeSpent(Recorded):
@@ -203,6 +205,7 @@ class Results(Recorded):
     algorithm: str
     sites: tuple[SiteRecord, ...]
     excluded_sites: tuple[ExcludedSite, ...] = ()
+    notes: tuple[str, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     comparisons: tuple[ComparisonRecord, ...] = ()
     time: TimeSpent = TimeSpent()
@@ -235,9 +238,9 @@ class Participant(Recorded):
 
 
 class RoundEvent(Recorded):
-    """One attempt at a round."""
+    """One attempt at a round; ``stopped`` where it closed below the quorum, which ends the run."""
 
-    event: Literal["round"]
+    event: Literal["round", "stopped"]
     round: int
     attempt: int = 1
     seconds: float = 0.0

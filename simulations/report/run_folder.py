@@ -28,7 +28,7 @@ class Journal:
     """The events of one ``rounds.jsonl``, in order; a repeated event (after a resume) counts once, the last.
 
     Attributes:
-        rounds: One entry for each (round, attempt).
+        rounds: One entry for each (round, attempt); one that stopped the run comes before its repetition.
         validations: One entry for each version.
         torn: The last line was cut off, as after kill -9, and was left out.
     """
@@ -87,13 +87,13 @@ def read_journal(path: Path) -> Journal:
     if not path.is_file():
         return Journal()
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    rounds: dict[tuple[int, int], RoundEvent] = {}
+    rounds: dict[tuple[int, bool, int], RoundEvent] = {}
     validations: dict[int, ValidationEvent] = {}
     torn = False
     for number, line in enumerate(lines, start=1):
         event = _parse_line(path, number, line, is_last=number == len(lines))
         if isinstance(event, RoundEvent):
-            rounds[event.round, event.attempt] = event
+            rounds[event.round, event.event == "round", event.attempt] = event
         elif isinstance(event, ValidationEvent):
             validations[event.version] = event
         torn = torn or event == "torn"
@@ -116,7 +116,7 @@ def _parse_line(
         return None
     try:
         kind = json.loads(line)["event"]
-        if kind == "round":
+        if kind in ("round", "stopped"):
             return _ROUND.validate_json(line)
         return _VALIDATION.validate_json(line) if kind == "validation" else None
     except (ValueError, TypeError, KeyError) as error:

@@ -8,7 +8,15 @@ MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
 NOT_MADE = "\N{EM DASH}"
 
-_ACRONYMS = {"auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE", "f1": "F1", "mcc": "MCC"}
+_ACRONYMS = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "ece": "ECE",
+    "f1": "F1",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "mcc": "MCC",
+}
 
 
 def shown(name: str, limit: int = 64) -> str:

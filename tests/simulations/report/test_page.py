@@ -165,6 +165,12 @@ def test_privacy_other_than_none_is_named(five: Run) -> None:
     assert "No privacy mechanism" not in text
 
 
+def test_notes_of_the_run_are_shown(five: Run) -> None:
+    results = five.results.model_copy(update={"notes": ("sites confound class <b>",)})
+    page = render_page(dataclasses.replace(five, results=results), {})
+    assert "sites confound class &lt;b&gt;" in page
+
+
 def test_left_out_sites_have_their_table(five: Run) -> None:
     one = five.results.evaluations[0].model_copy(update={"model": "without-kigali", "on": "kigali"})
     results = five.results.model_copy(update={"evaluations": (*five.results.evaluations, one)})

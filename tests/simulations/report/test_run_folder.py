@@ -102,6 +102,12 @@ def test_repeated_events_after_a_resume_count_once_the_last(tmp_path: Path) -> N
     assert [(event.attempt, event.seconds) for event in journal.rounds] == [(1, 9.0), (2, 2.5)]
 
 
+def test_the_attempt_that_stopped_the_run_is_kept_before_its_repetition(tmp_path: Path) -> None:
+    stopped = ROUND | {"event": "stopped", "reason": "quorum"}
+    journal = read_journal(lines(tmp_path / "r.jsonl", stopped, ROUND))
+    assert [event.event for event in journal.rounds] == ["stopped", "round"]
+
+
 def test_absent_journal_is_empty(tmp_path: Path) -> None:
     assert read_journal(tmp_path / "rounds.jsonl").rounds == ()
 

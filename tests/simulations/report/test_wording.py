@@ -47,6 +47,7 @@ def test_enumeration(items: list[str], text: str) -> None:
 
 def test_labels_counts_sizes_and_times() -> None:
     assert wording.metric_label("macro_auroc") == "macro AUROC"
+    assert wording.metric_title("ppv_normal") == "PPV normal"
     assert wording.metric_title("balanced_accuracy") == "Balanced accuracy"
     assert wording.count(1, "case") == "1 case"
     assert wording.count(1204, "case") == "1,204 cases"
