@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedcad.client.archive.cases import Case
+from fedcad.client.archive.crash_marker import PATIENCE, CrashMarker
 from fedcad.client.archive.header import DEFAULT_LIMITS, PixelLimits
 from fedcad.client.archive.pixels import read_display_pixels
 from fedcad.client.archive.preprocessing import PREPROCESSING_VERSION, preprocess
@@ -66,7 +67,7 @@ class TensorCache:
         self._map: NDArray[np.int16] | None = None
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in ("pixels.int16", "slots.sqlite", "lock"):
+            for name in ("pixels.int16", "slots.sqlite", "lock", "decoding"):
                 os.close(os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise DataError(f"the tensor cache {self.folder} cannot be made ({error.strerror})") from error
@@ -93,11 +94,13 @@ class TensorCache:
             DataError: The disk is full, or the cache cannot be written.
         """
         try:
-            with self._exclusive(), self._rows() as connection:
+            with self._exclusive(), self._rows() as connection, self._marker() as marker:
                 known = _known(connection)
                 missing = [case for case in cases if not _is_done(case, known)]
                 for start in range(0, len(missing), _CHUNK):
-                    self._write(connection, [self._decode(case) for case in missing[start : start + _CHUNK]])
+                    self._write(
+                        connection, [self._decode(case, marker) for case in missing[start : start + _CHUNK]]
+                    )
                     if progress is not None:
                         progress(min(start + _CHUNK, len(missing)), len(missing))
                 known = _known(connection)
@@ -163,8 +166,16 @@ class TensorCache:
         count = self._pixels.stat().st_size // self._slot_bytes
         connection.execute("DELETE FROM slots WHERE slot >= ?", (count,))
 
-    def _decode(self, case: Case) -> _Outcome:
+    def _marker(self) -> CrashMarker:
+        """Return the marker of the case in work."""
+        return CrashMarker(self.folder / "decoding")
+
+    def _decode(self, case: Case, marker: CrashMarker) -> _Outcome:
         """Read and preprocess one case, or say why not."""
+        if marker.is_deadly(case.case_id):
+            sentence = f"the process ended {PATIENCE} times while this file was decoded"
+            return _Outcome(case, None, Reason.DECODER_CRASHED, sentence)
+        marker.enter(case.case_id)
         try:
             image = preprocess(read_display_pixels(case.path, limits=self._limits), self._config)
             status = case.path.stat()

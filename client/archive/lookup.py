@@ -65,6 +65,8 @@ def read_lookup(item: Dataset, *, signed: bool, byte_order: str) -> Lookup:
 def _entries(data: object, entries: int, byte_order: str) -> NDArray[np.float64]:
     """Return table entries from words given as bytes (8 or 16 bits each) or as numbers."""
     if isinstance(data, bytes):
+        if len(data) % 2:
+            return np.empty(0)
         # 8-bit entries may be packed two to a word; an odd number of them is padded.
         packed = len(data) < 2 * entries
         values = np.frombuffer(data, dtype=np.uint8 if packed else f"{byte_order}u2", count=-1)

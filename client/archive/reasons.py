@@ -36,6 +36,7 @@ class Reason(StrEnum):
     CODESTREAM_MISMATCH = "codestream_mismatch"
     NO_DECODER = "no_decoder"
     UNDECODABLE = "undecodable"
+    DECODER_CRASHED = "decoder_crashed"
     EMPTY_IMAGE = "empty_image"
     CHANGED_WHILE_READING = "changed_while_reading"
     INCOMPLETE_ROW = "incomplete_row"

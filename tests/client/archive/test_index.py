@@ -42,7 +42,9 @@ def test_facts_are_those_of_the_header(tmp_path):
         "SpecificCharacterSet": "ISO_IR 100",
     }
     write(
-        tmp_path / "a" / "x.dcm", xray(gradient(), number=3, bits_stored=12, **elements, KVP=110), "implicit"
+        tmp_path / "a" / "x.dcm",
+        xray(gradient(), number=3, bits_stored=12, **elements, KVP="110"),
+        "implicit",
     )
     report = update_index(tmp_path / "a", tmp_path / "index.sqlite")
     (image,) = indexed_images(tmp_path / "index.sqlite")
