@@ -52,17 +52,16 @@ COMMANDS = {
 }
 
 EXTRA_OF_MODULE = {
-    "monai": "client",
     "pydicom": "client",
     "jpeg_ls": "client",
     "openjpeg": "client",
     "gdcm": "client",
     "scipy": "client",
     "jinja2": "simulation",
+    "markupsafe": "simulation",
     "matplotlib": "simulation",
     "PIL": "simulation",
     "ray": "simulation",
-    "skimage": "simulation",
 }
 """The optional part of FedCAD that brings a third-party module, by the module's import name."""
 
