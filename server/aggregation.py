@@ -17,6 +17,7 @@ from torch import Tensor
 from fedcad.server.spill import Spill
 from fedcad.shared.algorithms.interface import Sums
 from fedcad.shared.errors import InvalidUpdate
+from fedcad.shared.messages import LARGEST_WEIGHT
 from fedcad.shared.parameters import tensor_of
 
 FRACTION_BITS = 32
@@ -53,10 +54,10 @@ class ExactSum:
 
         Args:
             vector: float32, shape (size,), finite.
-            weight: Integer above 0.
+            weight: Integer from 1 to 2³¹ − 1.
 
         Raises:
-            InvalidUpdate: Wrong shape or dtype, not finite, or so large that the sum could overflow.
+            InvalidUpdate: Wrong shape, dtype or weight, not finite, or so large that the sum could overflow.
         """
         self._accumulate(vector, weight, self.bound_with(vector, weight=weight))
 
@@ -83,8 +84,8 @@ class ExactSum:
                 f"got {vector.dtype} of shape {tuple(vector.shape)}; "
                 f"expected float32 of shape {tuple(self.total.shape)}"
             )
-        if weight <= 0:
-            raise InvalidUpdate(f"got weight {weight}; it must be above 0")
+        if not 0 < weight <= LARGEST_WEIGHT:
+            raise InvalidUpdate(f"got weight {weight}; expected 1 to {LARGEST_WEIGHT}")
         low, high = torch.aminmax(vector) if len(vector) else (torch.zeros(()), torch.zeros(()))
         if not (torch.isfinite(low) and torch.isfinite(high)):
             raise InvalidUpdate("the update holds NaN or infinity")
@@ -97,7 +98,13 @@ class ExactSum:
         return largest
 
     def combine(self, other: "ExactSum") -> None:
-        """Add another partial sum; the same bits as adding its vectors one by one."""
+        """Add another partial sum; the same bits as adding its vectors one by one.
+
+        Raises:
+            InvalidUpdate: It is of another size or the sum could overflow; nothing is changed.
+        """
+        if other.total.shape != self.total.shape:
+            raise InvalidUpdate(f"got a sum of {len(other.total)} values; expected {len(self.total)}")
         if self.largest + other.largest >= LIMIT / SCALE:
             raise InvalidUpdate("the combined sum could overflow")
         self.total += other.total
@@ -134,7 +141,12 @@ class Aggregator:
         Args:
             sizes: Length of each named vector.
             spill: Where single updates are kept for algorithms that need them; excludes masking.
+
+        Raises:
+            ValueError: No vector is named.
         """
+        if not sizes:
+            raise ValueError("a round needs at least one named vector")
         self._sums = {name: ExactSum.of_size(size) for name, size in sizes.items()}
         self._spill = spill
 
@@ -147,7 +159,7 @@ class Aggregator:
         sums = self._open()
         if set(vectors) != set(sums):
             raise InvalidUpdate(f"the update has vectors {sorted(vectors)}; expected {sorted(sums)}")
-        tensors = {name: tensor_of(values) for name, values in vectors.items()}
+        tensors = {name: _checked_tensor(name, values) for name, values in vectors.items()}
         bounds = {name: sums[name].bound_with(tensor, weight=weight) for name, tensor in tensors.items()}
         for name, tensor in tensors.items():
             sums[name]._accumulate(tensor, weight, bounds[name])
@@ -170,3 +182,10 @@ class Aggregator:
         if self._sums is None:
             raise ValueError("begin() opens a round before add() and close()")
         return self._sums
+
+
+def _checked_tensor(name: str, values: NDArray[np.float32]) -> Tensor:
+    """Return a vector as a tensor; torch cannot hold every NumPy type and would make a scalar a vector."""
+    if values.dtype != np.float32 or values.ndim != 1:
+        raise InvalidUpdate(f"{name}: got {values.dtype} of shape {values.shape}; expected a float32 vector")
+    return tensor_of(values)

@@ -42,6 +42,7 @@ class GridChannel:
 
     def ready(self) -> Mapping[str, SiteInfo | Lost]:
         """Ask every node; learn which node is which site. Two nodes of one name are both refused."""
+        self._nodes, self._cases = {}, {}
         messages = [Message(RecordDict(), node, READY) for node in self._grid.get_node_ids()]
         found: dict[str, SiteInfo | Lost] = {}
         failures = []
@@ -53,6 +54,7 @@ class GridChannel:
                 continue
             if info.site in found:
                 found[info.site] = Lost("two nodes claim this name; revoke one of them")
+                self._nodes.pop(info.site, None)
             elif info.site in self._sites:
                 found[info.site] = info
                 self._nodes[info.site] = message.metadata.src_node_id
@@ -64,9 +66,10 @@ class GridChannel:
         """Send plans, the largest site first so that workers finish together, and yield replies."""
         if not self._nodes:
             self.ready()
-        record = array_record(vectors)
+        record, started = array_record(vectors), time.monotonic()
         sent = sum(values.nbytes for values in vectors.values())
-        order = sorted(plans, key=lambda site: (-self._cases[site], site))
+        known = [site for site in plans if site in self._nodes]
+        order = sorted(known, key=lambda site: (-self._cases[site], site))
         nodes = {self._nodes[site]: site for site in order}
         messages = [
             Message(
@@ -80,23 +83,34 @@ class GridChannel:
         del record
         missing = set(order)
         for message, seconds in self._replies(messages, deadline_s):
-            site = nodes[message.metadata.src_node_id]
-            missing.discard(site)
-            yield self._reply(site, message, seconds, deadline_s, sent)
+            site = nodes.get(message.metadata.src_node_id)
+            if site in missing:
+                missing.discard(site)
+                yield self._reply(site, message, seconds, deadline_s, sent)
+        is_late = time.monotonic() - started > deadline_s and not self._virtual_clock
+        reason = f"no answer within {deadline_s:g} s" if is_late else "the plan could not be sent to it"
         for site in sorted(missing):
-            yield Reply(site, Lost(f"no answer within {deadline_s:g} s", is_late=True), deadline_s, sent)
+            yield Reply(site, Lost(reason, is_late=is_late), deadline_s if is_late else 0.0, sent)
+        for site in sorted(set(plans) - set(known)):
+            yield Reply(site, Lost("it was not ready"))
 
     def _replies(self, messages: list[Message], deadline_s: float) -> Iterator[tuple[Message, float]]:
-        """Push messages and yield replies one by one, with the seconds that they took."""
+        """Push messages and yield one reply for each, with the seconds until it was here."""
         started = time.monotonic()
-        waiting = set(self._grid.push_messages(messages))
+        waiting = {identity for identity in self._grid.push_messages(messages) if identity}
         messages.clear()
         while waiting:
             arrived = False
-            for message in self._grid.pull_messages(list(waiting)):
+            pulled = list(self._grid.pull_messages(list(waiting)))
+            # Taken here: what is done with one reply must not make the next one late.
+            seconds = time.monotonic() - started
+            while pulled:
+                message = pulled.pop(0)
                 arrived = True
+                if message.metadata.reply_to_message_id not in waiting:
+                    continue
                 waiting.discard(message.metadata.reply_to_message_id)
-                yield message, time.monotonic() - started
+                yield message, seconds
                 del message
             if not self._virtual_clock and time.monotonic() - started > deadline_s:
                 return
@@ -107,7 +121,10 @@ class GridChannel:
         if message.has_error():
             return Reply(site, Lost(str(message.error.reason)), seconds, sent)
         content = message.content
-        delay = _virtual_delay(content) if self._virtual_clock else seconds
+        try:
+            delay = _virtual_delay(content) if self._virtual_clock else seconds
+        except (KeyError, ValueError):
+            return Reply(site, Lost("the reply's clock cannot be read", is_garbage=True), seconds, sent)
         if delay > deadline_s:
             reason = f"answered after {delay:g} s; the deadline is {deadline_s:g} s"
             return Reply(site, Lost(reason, is_late=True), delay, sent)

@@ -6,6 +6,7 @@ and the tensors' hash. The JSON file is written last and atomically: it is the c
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from torch import Tensor
 
 from fedcad.server.spill import Spill
 from fedcad.shared.algorithms.interface import State
-from fedcad.shared.atomic_files import write_bytes
+from fedcad.shared.atomic_files import remove_leftovers, write_bytes
+from fedcad.shared.canonical import hash_of
 from fedcad.shared.errors import CheckpointError
 
 _KEPT = 2
+_NAME = re.compile(r"round-\d{4,}(-final)?")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class CheckpointStore:
         """Use a folder, made if absent."""
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint whole, then remove all but the two newest."""
@@ -82,7 +86,8 @@ class CheckpointStore:
         tensors["selected/model"] = checkpoint.selection.model.clone()
         content = save_tensors(tensors)
         write_bytes(self._folder / f"{name}.safetensors", content)
-        text = json.dumps(_to_plain(checkpoint, hashlib.sha256(content).hexdigest()), indent=1)
+        plain = _to_plain(checkpoint, hashlib.sha256(content).hexdigest())
+        text = json.dumps(plain | {"sha256": hash_of(plain)}, indent=1)
         write_bytes(self._folder / f"{name}.json", text.encode())
         self._remove_old()
 
@@ -101,18 +106,20 @@ class CheckpointStore:
 
     def _names(self) -> list[str]:
         """Names of whole checkpoints, oldest first; a finished one counts as newer than its round."""
-        found = (path.stem for path in self._folder.glob("round-*.json"))
+        found = (path.stem for path in self._folder.glob("round-*.json") if _NAME.fullmatch(path.stem))
         return sorted(found, key=lambda name: (int(name.split("-")[1]), name))
 
     def _read(self, name: str, study_hash: str) -> Checkpoint:
         path = self._folder / f"{name}.json"
         try:
             plain = json.loads(path.read_text(encoding="utf-8"))
+            if plain.pop("sha256") != hash_of(plain):
+                raise CheckpointError(f"{path}: the file is damaged; remove it to go on from the one before")
             content = path.with_suffix(".safetensors").read_bytes()
             if hashlib.sha256(content).hexdigest() != plain["tensors_sha256"]:
                 raise CheckpointError(f"{path}: the tensors beside it are not the ones that were saved")
             checkpoint = _from_plain(plain, load_tensors(content))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise CheckpointError(f"{path}: the checkpoint cannot be read: {error}") from error
         if checkpoint.study_hash != study_hash:
             raise CheckpointError(
@@ -125,6 +132,7 @@ class CheckpointStore:
         for name in self._names()[:-_KEPT]:
             (self._folder / f"{name}.json").unlink(missing_ok=True)
         whole = set(self._names())
+        remove_leftovers(self._folder)
         for path in self._folder.glob("round-*.safetensors"):
             if path.stem not in whole:
                 path.unlink(missing_ok=True)

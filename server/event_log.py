@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fedcad.shared.atomic_files import sync_folder
+from fedcad.shared.errors import CheckpointError
+
 Event = Mapping[str, Any]
 Observer = Callable[[Event], None]
 
@@ -23,13 +26,22 @@ class EventLog:
         self._observe = observe
 
     def truncate(self, count: int) -> None:
-        """Keep the first ``count`` whole lines."""
-        lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
-        kept = [line for line in lines[:count] if line.endswith(b"\n")]
-        with self._path.open("wb") as stream:
-            stream.writelines(kept)
-            stream.flush()
+        """Keep the first ``count`` lines, by shortening the file: an interruption cannot lose them.
+
+        Raises:
+            CheckpointError: There are fewer whole lines; nothing is changed.
+        """
+        with self._path.open("a+b") as stream:
+            stream.seek(0)
+            lengths = [len(line) for line in stream if line.endswith(b"\n")]
+            if len(lengths) < count:
+                raise CheckpointError(
+                    f"{self._path} has {len(lengths)} whole lines; the checkpoint needs {count}. "
+                    "Restore the file, or start the run anew in another folder"
+                )
+            stream.truncate(sum(lengths[:count]))
             os.fsync(stream.fileno())
+        sync_folder(self._path.parent)
 
     def append(self, event: Event) -> None:
         """Write one event durably, then show it."""

@@ -30,6 +30,7 @@ def statistics_of(
 
     Raises:
         ProtocolError: A site gave no usable answer.
+        InvalidUpdate: A site's statistics are not of the agreed form.
     """
     plan = RoundPlan(
         study_hash=contract.study_hash,
@@ -37,12 +38,17 @@ def statistics_of(
         work=("test",),
         broadcast_hash=hash_of_vectors(dict(models)),
     )
-    size = statistics_for(contract.study).size
+    size, asked = statistics_for(contract.study).size, dict.fromkeys(sites, plan)
+    replicates = contract.study.evaluation.bootstrap_replicates
     found = {}
-    deadline = contract.study.participation.deadline_s
-    for reply in channel.ask(dict.fromkeys(sites, plan), models, deadline):
+    for reply in channel.ask(asked, models, contract.study.participation.deadline_s):
         if not isinstance(reply.answer, Update):
             raise ProtocolError(f"site {reply.site} gave no test statistics: {reply.answer}")
-        check_update(reply.answer, plan=plan, site=reply.site, statistics_size=size)
+        check_update(reply.answer, plan=plan, site=reply.site, statistics_size=size, replicates=replicates)
+        if "test" not in reply.answer.statistics:
+            raise ProtocolError(f"site {reply.site} gave no test statistics; does it have test cases?")
         found[reply.site] = reply.answer.statistics["test"].copy()
+    silent = sorted(set(asked) - set(found))
+    if silent:
+        raise ProtocolError(f"no answer from {', '.join(silent)}")
     return found

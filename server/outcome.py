@@ -10,6 +10,7 @@ from torch import Tensor
 from fedcad.server.checkpoint import Checkpoint
 from fedcad.shared.atomic_files import write_bytes
 from fedcad.shared.canonical import hash_of_vectors
+from fedcad.shared.errors import CheckpointError
 from fedcad.shared.layout import Layout
 
 MODEL = "model.safetensors"
@@ -45,7 +46,14 @@ def model_hash(model: Tensor) -> str:
 
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:
-    """Return what :func:`write_outcome` wrote, or None where the run has not ended."""
+    """Return what :func:`write_outcome` wrote, or None where the run has not ended.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
     path = folder / _NAME
-    outcome: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+    try:
+        outcome: dict[str, Any] | None = json.loads(path.read_bytes()) if path.exists() else None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: how the run ended cannot be read; resume the run: {error}") from error
     return outcome

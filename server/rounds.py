@@ -4,6 +4,7 @@ A round: plan → broadcast → add each update as it arrives → quorum → app
 the incoming parameters and then trains, so that version r is validated during round r + 1.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,13 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fedcad.server.aggregation import Aggregator
 from fedcad.server.channel import Channel, Lost, Reply
 from fedcad.server.checkpoint import Checkpoint, CheckpointStore, Selection
 from fedcad.server.event_log import EventLog
 from fedcad.server.participation import Participation, Status
-from fedcad.server.reply_checks import check_update
+from fedcad.server.reply_checks import check_refusal, check_update
 from fedcad.shared.algorithms.registry import algorithm_for
 from fedcad.shared.canonical import hash_of_vectors
 from fedcad.shared.contract import Contract
@@ -25,30 +27,35 @@ from fedcad.shared.errors import InvalidUpdate, ProtocolError, QuorumError
 from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update, Vectors, Work
 from fedcad.shared.metrics.registry import statistics_for
 
+LONGEST_REASON = 500
+
 
 @dataclass(frozen=True)
 class Cohort:
     """The sites of a run.
 
     Attributes:
-        sites: Those that are ready and have training cases, by name.
-        absent: Those that are enrolled but not ready, with the reason.
+        sites: Those that are ready for this study and have training cases, by name.
+        absent: All others that are enrolled, with the reason.
     """
 
     sites: Mapping[str, SiteInfo]
     absent: tuple[Participation, ...]
 
     @classmethod
-    def gather(cls, channel: Channel) -> "Cohort":
-        """Ask every enrolled site."""
-        answers = channel.ready()
-        ready = {name: info for name, info in answers.items() if isinstance(info, SiteInfo)}
-        absent = tuple(
-            Participation(name, Status.LOST, f"not ready: {info.reason}")
-            for name, info in sorted(answers.items())
-            if isinstance(info, Lost)
-        )
-        return cls({name: ready[name] for name in sorted(ready) if ready[name].cases.get("train", 0)}, absent)
+    def gather(cls, channel: Channel, study_hash: str) -> "Cohort":
+        """Ask every enrolled site whether it is ready for the study of this hash."""
+        sites, absent = {}, []
+        for name, answer in sorted(channel.ready().items()):
+            if isinstance(answer, Lost):
+                absent.append(Participation(name, Status.LOST, f"not ready: {_short(answer.reason)}"))
+            elif answer.site != name or answer.study_hash != study_hash:
+                absent.append(Participation(name, Status.REJECTED, "ready for another study or as another"))
+            elif not answer.cases["train"]:
+                absent.append(Participation(name, Status.REFUSED, "no training cases"))
+            else:
+                sites[name] = answer
+        return cls(sites, tuple(absent))
 
 
 @dataclass
@@ -87,13 +94,13 @@ class StudyRun:
 
         Raises:
             QuorumError: A round had fewer updates than the quorum; the last checkpoint stays usable.
-            CheckpointError: The folder's checkpoint is damaged or of another study.
+            CheckpointError: The folder's checkpoint or log is damaged or of another study.
         """
         checkpoint = self._store.latest(self._contract.study_hash) or self.first()
         self._log.truncate(checkpoint.events)
         if checkpoint.is_finished:
             return checkpoint
-        cohort = Cohort.gather(self._channel)
+        cohort = Cohort.gather(self._channel, self._contract.study_hash)
         while checkpoint.round < self._study.rounds:
             checkpoint = self._round(checkpoint, cohort)
             self._store.save(checkpoint)
@@ -113,10 +120,11 @@ class StudyRun:
         self._log.show({"event": "started", "round": number, "sites": list(cohort.sites)})
         work: tuple[Work, ...] = ("validate", "train") if self._validates else ("train",)
         collected = self._collect(checkpoint, cohort, number, work)
-        collected.participation += cohort.absent
-        self._require_quorum(number, collected)
+        self._require_quorum(f"round {number}", collected, _round_event(number, collected, 0.0))
         state = self._algorithm.apply(checkpoint.state, collected.aggregator.close())
         selection, lines = self._select(checkpoint, collected.validation, cohort)
+        if self._takes_last or selection.loss is None:
+            selection = Selection(number, 0, None, state["model"])
         self._log.append(_round_event(number, collected, time.monotonic() - started))
         return replace(
             checkpoint,
@@ -128,14 +136,20 @@ class StudyRun:
         )
 
     def _finish(self, checkpoint: Checkpoint, cohort: Cohort) -> Checkpoint:
-        """Validate the last version, or take it unseen where the study selects the last round."""
+        """Validate the last version; a study without validation patients takes it unseen."""
         selection, lines = checkpoint.selection, 0
         if self._validates:
             collected = self._collect(checkpoint, cohort, 0, ("validate",))
+            event = _round_event(0, collected, 0.0) | {"event": "last-validation"}
+            self._require_quorum("the last validation", collected, event)
             selection, lines = self._select(checkpoint, collected.validation, cohort)
-        if self._study.evaluation.selection == "last_round":
-            selection = replace(selection, version=checkpoint.round, model=checkpoint.state["model"])
+            self._log.append(event)
+            lines += 1
         return replace(checkpoint, selection=selection, events=checkpoint.events + lines, is_finished=True)
+
+    @property
+    def _takes_last(self) -> bool:
+        return self._study.evaluation.selection == "last_round"
 
     @property
     def _validates(self) -> bool:
@@ -144,17 +158,26 @@ class StudyRun:
     def _collect(
         self, checkpoint: Checkpoint, cohort: Cohort, number: int, work: tuple[Work, ...]
     ) -> Collected:
-        """Send plans to the cohort and add up what comes back, as it comes back."""
-        vectors = {k: v.numpy() for k, v in self._algorithm.broadcast(checkpoint.state).items()}
+        """Send plans to the cohort and add up what comes back, as it comes back.
+
+        Participation then names every enrolled site once, whatever the channel yields.
+        """
+        vectors = _read_only(self._algorithm.broadcast(checkpoint.state))
         plans = self._plans(checkpoint, cohort, number, work, vectors)
         collected = Collected(Aggregator(), [], {})
         if "train" in work:
             spill = self._store.spill() if self._algorithm.needs_individual_updates else None
             collected.aggregator.begin({"model": self._contract.layout.size}, spill=spill)
+        silent = set(plans)
         for reply in self._channel.ask(plans, vectors, self._study.participation.deadline_s):
+            if reply.site not in silent:
+                continue  # Not asked, or a second answer: the first one is in the sum.
+            silent.discard(reply.site)
             part = self._take(reply, plans[reply.site], cohort, collected)
             collected.participation.append(part)
             self._log.show({"event": "answered", "round": number, **part.to_plain()})
+        collected.participation += [Participation(site, Status.LOST, "no answer") for site in silent]
+        collected.participation += cohort.absent
         collected.participation.sort(key=lambda part: part.site)
         return collected
 
@@ -184,13 +207,14 @@ class StudyRun:
         collected.received_bytes += reply.received_bytes
         site, answer, delay = reply.site, reply.answer, reply.delay_s
         if isinstance(answer, Lost):
-            return Participation(site, _status_of(answer), answer.reason, delay_s=delay)
-        if isinstance(answer, Refusal):
-            return Participation(site, Status.REFUSED, answer.code, delay_s=delay)
+            return Participation(site, _status_of(answer), _short(answer.reason), delay_s=delay)
         try:
+            if isinstance(answer, Refusal):
+                check_refusal(answer, plan=plan, site=site)
+                return Participation(site, Status.REFUSED, answer.code, delay_s=delay)
             weight = self._add(answer, plan, cohort.sites[site], collected)
         except (InvalidUpdate, ProtocolError) as error:
-            return Participation(site, Status.REJECTED, str(error), delay_s=delay)
+            return Participation(site, Status.REJECTED, _short(str(error)), delay_s=delay)
         if "validation" in answer.statistics:
             collected.validation[site] = answer.statistics["validation"][0].copy()
         return Participation(site, Status.COUNTED, weight=weight, delay_s=delay)
@@ -198,6 +222,7 @@ class StudyRun:
     def _add(self, update: Update, plan: RoundPlan, info: SiteInfo, collected: Collected) -> int:
         """Check an update and add it to the running sums; return its weight."""
         check_update(update, plan=plan, site=info.site, statistics_size=self._statistics.size)
+        self._check_validation(update, plan, info)
         if "train" not in plan.work:
             return 0
         expected = self._algorithm.weight(info.cases["train"])
@@ -206,7 +231,18 @@ class StudyRun:
         collected.aggregator.add(update.vectors, weight=expected)
         return expected
 
-    def _require_quorum(self, number: int, collected: Collected) -> None:
+    def _check_validation(self, update: Update, plan: RoundPlan, info: SiteInfo) -> None:
+        """Refuse validation that a site owes and does not send, or that no cases can give."""
+        values = update.statistics.get("validation")
+        if ("validate" in plan.work and info.cases["validation"] > 0) != (values is not None):
+            raise InvalidUpdate(f"validation is {'missing' if values is None else 'of no enrolled cases'}")
+        if values is None:
+            return
+        figures = [metric.value for metric in self._statistics.metrics(values[0]).values()]
+        if not math.isfinite(self._statistics.loss(values[0])) or not all(map(_is_finite, figures)):
+            raise InvalidUpdate("statistics validation contradict themselves or hold no cases")
+
+    def _require_quorum(self, what: str, collected: Collected, event: Mapping[str, Any]) -> None:
         quorum, counted = self._study.participation.quorum, len(collected.counted)
         if counted >= max(quorum, 1):
             return
@@ -215,9 +251,10 @@ class StudyRun:
             for part in collected.participation
             if part.status is not Status.COUNTED
         )
-        reason = f"round {number} had {counted} usable updates; the quorum is {quorum}. Missing: {missing}"
-        self._log.append(_round_event(number, collected, 0.0) | {"event": "stopped", "reason": reason})
-        raise QuorumError(f"{reason}. Remedy the cause and resume: round {number - 1} is saved")
+        reason = f"{what} had {counted} usable updates; the quorum is {quorum}. Missing: {missing}"
+        is_round = event["event"] == "round"
+        self._log.append({**event, "event": "stopped" if is_round else event["event"], "reason": reason})
+        raise QuorumError(f"{reason}. Remedy the cause and resume: everything before is saved")
 
     def _select(
         self, checkpoint: Checkpoint, validation: Mapping[str, NDArray[np.int64]], cohort: Cohort
@@ -240,13 +277,31 @@ class StudyRun:
             }
         )
         loss, sites = self._statistics.loss(union), len(validation)
-        if not checkpoint.selection.is_beaten_by(sites=sites, loss=loss):
+        if not self._takes_last and not checkpoint.selection.is_beaten_by(sites=sites, loss=loss):
             return checkpoint.selection, 1
         return Selection(checkpoint.round, sites, loss, checkpoint.state["model"]), 1
 
     def _figures(self, statistics: NDArray[np.int64], cases: int) -> dict[str, Any]:
         metrics = self._statistics.metrics(statistics)
-        return {"cases": cases, **{name: metric.value for name, metric in metrics.items()}}
+        values = {name: metric.value for name, metric in metrics.items()}
+        return {"cases": cases, **{k: v if _is_finite(v) else None for k, v in values.items()}}
+
+
+def _read_only(vectors: Mapping[str, Tensor]) -> Vectors:
+    """Return arrays that share the vectors' memory: no channel within this process can change our state."""
+    arrays = {name: vector.numpy() for name, vector in vectors.items()}
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays
+
+
+def _short(reason: str) -> str:
+    """Return a reason that a site gave, cut to a length that no log minds."""
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is None or math.isfinite(value)
 
 
 def _status_of(lost: Lost) -> Status:

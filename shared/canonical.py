@@ -14,14 +14,28 @@ from numpy.typing import NDArray
 
 
 def canonical_json(value: Any) -> bytes:
-    """Encode plain data (dict, list, str, int, float, bool, None) as canonical JSON.
+    """Encode plain data (dict with text keys, list, str, int, float, bool, None) as canonical JSON.
 
     Raises:
         ValueError: A float is not finite.
-        TypeError: A value is not plain data.
+        TypeError: A value is not plain data, or a key is not text: JSON would make one of 1 and "1".
     """
+    _check_keys(value)
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8")
+
+
+def _check_keys(value: Any) -> None:
+    """Refuse keys that are not text, at any depth."""
+    if isinstance(value, dict):
+        wrong = [key for key in value if not isinstance(key, str)]
+        if wrong:
+            raise TypeError(f"key {wrong[0]!r} is {type(wrong[0]).__name__}; canonical JSON needs text keys")
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for part in value:
+        _check_keys(part)
 
 
 def hash_of(value: Any) -> str:

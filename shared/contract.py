@@ -4,6 +4,7 @@ The coordinator never builds a model: layout and initial parameters come with th
 models are installed.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -20,13 +20,15 @@ from torch import Tensor
 from fedcad.shared.atomic_files import write_bytes
 from fedcad.shared.canonical import canonical_json, hash_of, hash_of_vectors
 from fedcad.shared.config.study import StudyConfig
-from fedcad.shared.errors import CheckpointError
+from fedcad.shared.errors import CheckpointError, ProtocolError
 from fedcad.shared.layout import Layout
 from fedcad.shared.version import __version__
 
 FORMAT = 1
 _TEXT = "contract.json"
 _TENSORS = "initial.safetensors"
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, ProtocolError)
+"""What reading damaged text or tensors raises; pydantic's ValidationError is a ValueError."""
 
 
 @dataclass(frozen=True)
@@ -60,25 +62,38 @@ class Contract:
     def save(self, folder: Path) -> None:
         """Write the contract into a folder, made if absent; the JSON text last, atomically."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / _TENSORS, save_tensors({"model": self.initial}))
-        write_bytes(folder / _TEXT, canonical_json(self._plain()))
+        tensors = save_tensors({"model": self.initial})
+        write_bytes(folder / _TENSORS, tensors)
+        write_bytes(folder / _TEXT, self._text(tensors))
+
+    def _text(self, tensors: bytes) -> bytes:
+        """Return the JSON text that goes with a file of tensors."""
+        return canonical_json(self._plain() | {"tensors_sha256": hashlib.sha256(tensors).hexdigest()})
 
     @classmethod
     def load(cls, folder: Path) -> "Contract":
         """Read what :meth:`save` wrote and check that the parts belong together.
 
         Raises:
-            CheckpointError: A part is missing, damaged, or not of this version.
+            CheckpointError: A part is missing, not of this version, or differs in any byte from what was
+                saved.
         """
         try:
-            plain = json.loads((folder / _TEXT).read_text(encoding="utf-8"))
-            initial = load_tensors((folder / _TENSORS).read_bytes())["model"]
+            text, tensors = (folder / _TEXT).read_bytes(), (folder / _TENSORS).read_bytes()
+            plain = json.loads(text)
             study = StudyConfig.model_validate_json(json.dumps(plain["study"]))
-            contract = cls(study, Layout.from_plain(plain["layout"]), initial.to(torch.float32))
-        except (OSError, ValueError, KeyError, SafetensorError, ValidationError) as error:
+            contract = cls(study, Layout.from_plain(plain["layout"]), load_tensors(tensors)["model"])
+            is_whole = contract._text(tensors) == text
+        except _UNREADABLE as error:
             raise CheckpointError(f"{folder}: the contract cannot be read: {error}") from error
-        if contract._plain() != plain:
+        if not is_whole:
             raise CheckpointError(
-                f"{folder}: the contract's parts do not belong together, or to this version"
+                f"{folder}: the contract's parts do not belong together, or to this version; "
+                "copy the folder again, or freeze the study anew"
+            )
+        if contract.initial.dtype != torch.float32 or contract.initial.shape != (contract.layout.size,):
+            raise CheckpointError(
+                f"{folder}: the initial parameters are {contract.initial.dtype} of shape "
+                f"{tuple(contract.initial.shape)}; the layout needs float32 ({contract.layout.size},)"
             )
         return contract

@@ -6,12 +6,15 @@ is, when a message really leaves the process.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from functools import cached_property
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from fedcad.shared.canonical import hash_of_array, hash_of_hashes
@@ -30,6 +33,9 @@ from fedcad.shared.messages import (
 
 Arrays = Mapping[str, NDArray[Any]]
 LARGEST_STATISTICS = 2**26
+MOST_ARRAYS = 1024
+"""Most arrays in one record: members of an ensemble, one for each site."""
+_LONGEST_NAME = 100
 
 
 class LiveArray(Array):
@@ -140,30 +146,52 @@ def _text(text: str) -> ConfigRecord:
 def _read_text(content: RecordDict, name: str) -> object:
     record = content.config_records.get(name)
     if record is None:
-        raise ProtocolError(f"the message has no record {name!r}; it has {sorted(content)[:10]}")
+        raise _missing(content, name)
     return record.get("json")
+
+
+def _missing(content: RecordDict, name: str) -> ProtocolError:
+    found = [str(key)[:_LONGEST_NAME] for key in sorted(content)[:10]]
+    return ProtocolError(f"the message has no record {name!r} of the right kind; it has {found}")
 
 
 def _read_arrays(content: RecordDict, name: str, dtype: type[Any]) -> dict[str, NDArray[Any]]:
     record = content.array_records.get(name)
     if record is None:
-        raise ProtocolError(f"the message has no record {name!r}; it has {sorted(content)[:10]}")
+        raise _missing(content, name)
+    if len(record) > MOST_ARRAYS or any(len(str(key)) > _LONGEST_NAME for key in record):
+        raise ProtocolError(f"{name}: more than {MOST_ARRAYS} arrays, or names of more than {_LONGEST_NAME}")
     return {str(key): _read_array(str(key), array, dtype) for key, array in record.items()}
 
 
 def _read_array(name: str, array: Array, dtype: type[Any]) -> NDArray[Any]:
     """Check what the array says of itself before its bytes are expanded, then what they really are."""
     limit = LARGEST_VECTOR if dtype is np.float32 else LARGEST_STATISTICS
-    size = int(np.prod([int(length) for length in array.shape], dtype=object)) if array.shape else 1
+    size = math.prod(array.shape)
     if array.stype != "numpy.ndarray" or array.dtype != np.dtype(dtype).name or not 0 <= size <= limit:
         described = json.dumps([array.stype, array.dtype, list(array.shape)])[:200]
         raise ProtocolError(
             f"{name}: got {described}; expected {np.dtype(dtype).name} of at most {limit} values"
         )
-    try:
-        values = array.numpy()
-    except (ValueError, OSError, EOFError) as error:
-        raise ProtocolError(f"{name}: the array's bytes cannot be read: {type(error).__name__}") from error
+    values = array.values if isinstance(array, LiveArray) else _expand(name, array, dtype)
     if values.dtype != dtype or values.shape != tuple(array.shape):
         raise ProtocolError(f"{name}: the array's bytes are not what its description says")
     return values
+
+
+def _expand(name: str, array: Array, dtype: type[Any]) -> NDArray[Any]:
+    """Return a read-only view of an array's bytes.
+
+    Why not np.load: hostile bytes could be an archive of other files, say that they hold more than memory
+    does, or carry text that Python would parse. There is one right header, which is made here and compared.
+    """
+    header = BytesIO()
+    description = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(array.shape)}
+    try:
+        npy.write_array_header_1_0(header, description)
+        expected, data = header.getvalue(), array.data
+        if not data.startswith(expected):
+            raise ProtocolError(f"{name}: the array's bytes are not what its description says")
+        return np.frombuffer(data, dtype=dtype, offset=len(expected)).reshape(array.shape)
+    except ValueError as error:
+        raise ProtocolError(f"{name}: the array's bytes are too few, too many or not an array") from error

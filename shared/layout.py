@@ -53,7 +53,8 @@ class Entry:
     @property
     def is_exchanged(self) -> bool:
         """Whether the entry is part of the exchanged vector."""
-        return self.role is Role.TRAINED or (self.role is Role.BUFFER and self.dtype.startswith("float"))
+        is_floating = self.dtype.startswith(("float", "bfloat"))
+        return self.role is Role.TRAINED or (self.role is Role.BUFFER and is_floating)
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,24 @@ class Layout:
         """Read what :meth:`to_plain` wrote.
 
         Raises:
-            ProtocolError: The data is not a layout, or is larger than 2³¹ values.
+            ProtocolError: The data is not a layout, names an entry twice, or has more than 2³¹ values.
         """
         try:
-            entries = tuple(
-                Entry(str(name), tuple(int(length) for length in shape), str(dtype), Role(role))
-                for name, shape, dtype, role in plain
-            )
+            entries = tuple(_entry(name, shape, dtype, role) for name, shape, dtype, role in plain)
         except (TypeError, ValueError) as error:
             raise ProtocolError(f"the layout of the model cannot be read: {error}") from error
+        if len({entry.name for entry in entries}) != len(entries):
+            raise ProtocolError("the layout of the model names an entry twice")
         layout = cls(entries)
-        if any(length < 0 for entry in entries for length in entry.shape) or layout.size > LARGEST_VECTOR:
+        if layout.size > LARGEST_VECTOR:
             raise ProtocolError(f"the layout has {layout.size} values; at most {LARGEST_VECTOR} are allowed")
         return layout
+
+
+def _entry(name: Any, shape: Any, dtype: Any, role: Any) -> Entry:
+    """Return an entry from plain data, converting nothing silently."""
+    if not isinstance(name, str) or not isinstance(dtype, str) or not isinstance(shape, list):
+        raise TypeError("an entry is not a name, a list of lengths, a type and a role")
+    if any(type(length) is not int or length < 0 for length in shape):
+        raise ValueError(f"a length in the shape of {name!r} is not a whole number from 0")
+    return Entry(name, tuple(shape), dtype, Role(role))

@@ -5,11 +5,11 @@ Sign convention, stated once: an update is ``local − global``, so that the mea
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from fedcad.shared.canonical import canonical_json, hash_of
 from fedcad.shared.config.frozen import Frozen
@@ -18,9 +18,13 @@ from fedcad.shared.errors import ProtocolError
 PROTOCOL = 1
 LARGEST_HEADER_BYTES = 1_000_000
 LARGEST_WEIGHT = 2**31 - 1
+LARGEST_ROUND = 2**31 - 1
+_LONGEST_PLACE = 100
 
 Vectors = Mapping[str, NDArray[np.float32]]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Round = Annotated[int, Field(ge=0, le=LARGEST_ROUND)]
+Cases = Annotated[int, Field(ge=0, le=LARGEST_WEIGHT)]
 Work = Literal["validate", "train", "test"]
 Objection = Literal["wrong-study", "wrong-broadcast", "no-data"]
 Message = TypeVar("Message", bound=Frozen)
@@ -33,9 +37,9 @@ class RoundPlan(Frozen):
     """Version of these messages."""
     study_hash: Hash
     """Hash of the contract."""
-    round: Annotated[int, Field(ge=0)]
+    round: Round
     """Round, from 1; 0 stands for work outside a round."""
-    attempt: Annotated[int, Field(ge=1)] = 1
+    attempt: Annotated[int, Field(ge=1, le=LARGEST_ROUND)] = 1
     """How often this round has been tried."""
     stage: Literal["update"] = "update"
     """Stage of the round; protocols with several (keys, shares, masked update) add theirs."""
@@ -43,7 +47,7 @@ class RoundPlan(Frozen):
     """What to do, in this order, with the parameters that come along."""
     broadcast_hash: Hash
     """Hash of the vectors that come along."""
-    last_counted_round: Annotated[int, Field(ge=0)] = 0
+    last_counted_round: Round = 0
     """The last round in which this site's update counted; its state from then is now final."""
 
     @property
@@ -59,7 +63,7 @@ class Header(Frozen):
     """Hash of the contract."""
     plan: Hash
     """Identity of the plan that it answers."""
-    round: Annotated[int, Field(ge=0)]
+    round: Round
     """Round of that plan."""
     site: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     """Name of the site."""
@@ -103,10 +107,17 @@ class SiteInfo(Frozen):
     """Name of the site."""
     study_hash: Hash
     """Contract that it is ready for."""
-    cases: dict[str, Annotated[int, Field(ge=0)]]
-    """Cases in train, validation and test."""
+    cases: dict[Literal["train", "validation", "test"], Cases]
+    """Cases in train, validation and test; each part is named, also where it is empty."""
     summary: str
     """Counts by label, vendor and view as JSON text; no identifiers."""
+
+    @model_validator(mode="after")
+    def _every_part(self) -> Self:
+        missing = {"train", "validation", "test"} - set(self.cases)
+        if missing:
+            raise ValueError(f"cases lack {sorted(missing)}")
+        return self
 
 
 def encode(message: Frozen) -> str:
@@ -126,5 +137,5 @@ def decode(kind: type[Message], text: object) -> Message:
         return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"])[:_LONGEST_PLACE]
         raise ProtocolError(f"a {kind.__name__} is not valid: {where}: {first['msg']}") from error

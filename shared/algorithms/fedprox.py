@@ -48,7 +48,8 @@ class FedProx:
         anchor = start[: trainer.trained_size]
 
         def pull(parameters: Tensor, gradients: Tensor) -> None:
-            gradients.add_(parameters, alpha=self._mu).sub_(anchor.to(gradients.device), alpha=self._mu)
+            # The difference first: μ w and μ w_t apart would drown a small gradient in rounding.
+            gradients.add_(parameters.detach() - anchor.to(parameters.device), alpha=self._mu)
 
         return state, {"model": trainer.train(start, pull) - start}
 
