@@ -44,13 +44,13 @@ class Nodule:
     def malignancy_points(self) -> int:
         """Points that speak for cancer, 0 to 7.
 
-        Size: 1 each from 12, 16 and 22 mm. Spiculation: 1 each from 0.35 and 0.65. Lobulation: 1 from 0.6.
+        Size: 1 each from 14, 20 and 26 mm. Spiculation: 1 each from 0.35 and 0.65. Lobulation: 1 from 0.6.
         Upper lobe: 1.
 
         A rule of this phantom's own, with the signs that McWilliams et al. (2013), doi:10.1056/NEJMoa1214726,
         found to predict cancer: size, spiculation and an upper lobe.
         """
-        size = sum(self.diameter_mm >= limit for limit in (12.0, 16.0, 22.0))
+        size = sum(self.diameter_mm >= limit for limit in (14.0, 20.0, 26.0))
         spicules = sum(self.spiculation >= limit for limit in (0.35, 0.65))
         return size + spicules + int(self.lobulation >= 0.6) + int(self.upper_lobe)
 
@@ -176,14 +176,14 @@ def is_upper(thorax: Thorax, place: Vector) -> bool:
 
 def draw_nodule(generator: np.random.Generator, thorax: Thorax) -> Nodule:
     """Draw a nodule; spicules and lobules go with size, as in patients."""
-    diameter = round(12.0 + 20.0 * float(generator.random()) ** 0.7, 3)
+    diameter = round(12.0 + 20.0 * float(generator.random()) ** 0.5, 3)
     larger = (diameter - 12.0) / 20.0
     place = draw_place(generator, thorax, 0.5 * diameter + 4.0)
     return Nodule(
         position_mm=place,
         diameter_mm=diameter,
         # Small nodules are denser, so that all sizes are about equally hard to see.
-        density=round(float(generator.uniform(2.0, 3.0)) * (1.15 - 0.45 * larger), 4),
+        density=round(float(generator.uniform(1.7, 2.5)) * (1.15 - 0.45 * larger), 4),
         spiculation=round(float(np.clip(generator.normal(0.25 + 0.35 * larger, 0.25), 0.0, 1.0)), 4),
         lobulation=round(float(generator.uniform(0.0, 1.0)), 4),
         upper_lobe=is_upper(thorax, place),
@@ -195,14 +195,14 @@ def draw_opacity(generator: np.random.Generator, thorax: Thorax) -> Opacity:
     """Draw an opacity between ground glass (faint, fine) and consolidation (denser, coarse)."""
     place = draw_place(generator, thorax, 16.0)
     solid = float(generator.random())
-    spread = generator.uniform((14.0, 16.0, 16.0), (26.0, 30.0, 36.0))
+    spread = generator.uniform((20.0, 20.0, 30.0), (30.0, 32.0, 55.0))
     return Opacity(
         centre_mm=place,
         spread_mm=_vector(np.round(spread, 3)),
-        patch_mm=round(float(generator.uniform(13.0, 22.0)), 3),
-        patches=int(generator.integers(8, 17)),
-        density=round(0.60 + 0.40 * solid + float(generator.uniform(0.0, 0.2)), 4),
-        grain=round(float(generator.uniform(0.25, 0.5)), 4),
+        patch_mm=round(float(generator.uniform(15.0, 24.0)), 3),
+        patches=int(generator.integers(14, 23)),
+        density=round(0.55 + 0.35 * solid + float(generator.uniform(0.0, 0.15)), 4),
+        grain=round(float(generator.uniform(0.2, 0.4)), 4),
         softness_mm=round(6.0 - 2.5 * solid, 4),
         shape_seed=int(generator.integers(2**62)),
     )

@@ -81,7 +81,7 @@ def draw_patient(generator: np.random.Generator) -> Patient:
         lung_density=uniform(0.22, 0.34),
         aorta_mm=uniform(11.0, 14.0) + round(4.0 * aged, 4),
         scoliosis_mm=uniform(-7.0, 7.0),
-        texture=uniform(0.05, 0.10) + round(0.06 * aged, 4),
+        texture=uniform(0.03, 0.06) + round(0.04 * aged, 4),
         vessel_count=int(generator.integers(7, 11)),
         anatomy_seed=int(generator.integers(2**62)),
     )

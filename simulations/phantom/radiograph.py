@@ -31,6 +31,7 @@ GENERATOR_VERSION = 1
 
 _FINE_PIXELS = 192  # least grid for edges; smaller images are averaged from it
 _TEXTURE_POINTS = 128
+_OPACITY_POINTS = 56  # a grain of 7 mm, which is still seen in images of 64 pixels
 _SHARP = ("vessel", "airway", "hilum")
 
 
@@ -116,7 +117,7 @@ def _opacity_map(opacity: Opacity, thorax: Thorax, beam: Beam) -> Image:
     soft = gaussian_transfer(frequencies(beam.rows, beam.columns, beam.spacing_mm), opacity.softness_mm)
     depth = np.maximum(filtered(patches, soft), 0.0)
     depth *= np.float32(opacity.density / max(float(depth.max()), 1e-6))
-    grain = resize(cloud(opacity.shape_seed, _TEXTURE_POINTS, 1.0), beam.rows, beam.columns)
+    grain = resize(cloud(opacity.shape_seed, _OPACITY_POINTS, 0.3), beam.rows, beam.columns)
     return np.asarray(depth * np.clip(1.0 + np.float32(opacity.grain) * grain, 0.0, 3.0), dtype=np.float32)
 
 

@@ -7,7 +7,7 @@ from fedcad.simulations.phantom.anatomy import Part
 from fedcad.simulations.phantom.shapes import Bundle, Ellipsoid, Floats
 from fedcad.simulations.phantom.thorax import SIDES, WATER_PER_MM, Thorax
 
-_CONTRAST = 0.55 * WATER_PER_MM  # blood against aerated lung
+_CONTRAST = 0.45 * WATER_PER_MM  # blood against aerated lung
 _STEPS = 3  # straight pieces of a branch
 _GENERATIONS = 4
 _WANDER = (0.20, 0.10, 0.20)  # little along the beam, where vessels would show as bright dots
@@ -47,7 +47,9 @@ def _tree(generator: np.random.Generator, thorax: Thorax, side: int) -> list[Par
         parts.append(Part("vessel", Bundle(points, radii), _CONTRAST))
         parent = np.repeat(np.arange(len(points)), _CHILDREN)
         fork = generator.integers(1, _STEPS + 1, len(parent))
-        headings = _unit(points[parent, -1] - points[parent, 0]) + generator.normal(0.0, _FORK, (len(parent), 3))
+        headings = _unit(points[parent, -1] - points[parent, 0]) + generator.normal(
+            0.0, _FORK, (len(parent), 3)
+        )
         starts, radii, step_mm = points[parent, fork], radii[parent] * 0.62, step_mm * 0.68
     return parts
 
