@@ -38,7 +38,7 @@ ROBUST_PERCENTILES = (0.5, 99.5)
 """Window of images without one: these percentiles of the values that are no padding."""
 
 # Three passes over a block that stays in the processor's cache cost little more than one over the image.
-_BLOCK_PIXELS = 32768
+_BLOCK_PIXELS = 262144
 _FOR_PROCESSING_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.1.1.1"})
 
 

@@ -238,6 +238,20 @@ def _converted_text(dataset: Dataset, tag: BaseTag) -> str:
     return str(value).strip(" \0")
 
 
+def numbers_of(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """Return every value of a decimal or integer string; none where absent, NaN where one is no number."""
+    tag = _tag(keyword)
+    if tag not in dataset:
+        return ()
+    element = dataset.get_item(tag)
+    raw = element.value if isinstance(element, RawDataElement) else None
+    text = raw.decode("ascii", "replace") if isinstance(raw, bytes) else ""
+    try:
+        return tuple(float(part) for part in text.split("\\")) if text.strip(" \0") else ()
+    except ValueError:
+        return (float("nan"),)
+
+
 def first_item_of(dataset: Dataset, keyword: str) -> Dataset | None:
     """Return the first item of a sequence; None where it is absent or empty.
 

@@ -14,6 +14,7 @@ from fedcad.client.archive.header import (
     PARSE_FAILURES,
     Header,
     PixelLimits,
+    numbers_of,
     quiet_parser,
     read_header,
 )
@@ -93,11 +94,7 @@ def _pixel_aspect(dataset: Dataset, limits: PixelLimits) -> float:
         DICOM PS3.3 C.7.6.3.1.7 (Pixel Aspect Ratio), 10.7.1.3 (spacings).
     """
     for keyword in _ASPECT_TAGS:
-        try:
-            with quiet_parser():
-                values = [float(value) for value in dataset.get(keyword) or ()]
-        except PARSE_FAILURES:
-            values = [0.0]
+        values = numbers_of(dataset, keyword)
         if not any(values):  # absent, or 0\0 as anonymisers write for unknown
             continue
         usable = len(values) == 2 and all(np.isfinite(values)) and min(values) > 0
