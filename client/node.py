@@ -9,9 +9,11 @@ from torch import Tensor
 
 from fedcad.client.case_source import CaseSource, Part
 from fedcad.client.evaluation import evaluate
+from fedcad.client.personal import personal_state, split_state
 from fedcad.client.site_state import SiteStateStore
 from fedcad.client.training import LocalTrainer
 from fedcad.client.workbench import Workbench
+from fedcad.shared.algorithms.interface import State
 from fedcad.shared.canonical import canonical_json
 from fedcad.shared.messages import Header, Objection, Refusal, RoundPlan, SiteInfo, Update, Vectors, Work
 from fedcad.shared.metrics.bootstrap import patient_weights
@@ -51,21 +53,28 @@ class Node:
     def answer(self, plan: RoundPlan, broadcast: Vectors, broadcast_hash: str) -> Update | Refusal:
         """Do what a plan asks, after checking that it may be done.
 
+        Validation and training see this site's personal entries as of the last round that counted.
+
         Args:
             plan: What is asked.
             broadcast: Vectors that came with it.
             broadcast_hash: Their hash as computed here from the bytes that arrived.
+
+        Raises:
+            CheckpointError: The site's state is missing, damaged or of another model.
         """
         code = self._objection(plan, broadcast, broadcast_hash)
         if code is not None:
             return Refusal(plan=plan.identity, site=self._name, code=code)
+        state, personal = split_state(self._state_for(plan), self._contract.layout)
+        self._bench.become(personal)
         models = {name: tensor_of(values) for name, values in broadcast.items()}
         statistics: dict[str, NDArray[np.int64]] = {
             PART_OF[work]: self._evaluate(list(models.values()), PART_OF[work])
             for work in plan.work
             if work in PART_OF and self._count(PART_OF[work])
         }
-        vectors = self._train(plan, models) if "train" in plan.work else {}
+        vectors = self._train(plan, models, state) if "train" in plan.work else {}
         header = Header(
             study_hash=plan.study_hash,
             plan=plan.identity,
@@ -100,11 +109,21 @@ class Node:
         weights = patient_weights(patients, replicates=replicates, seed=study.seed, site=self._name)
         return evaluate(self._bench, models, data=self._data, part=part, weights=weights)
 
-    def _train(self, plan: RoundPlan, broadcast: dict[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+    def _state_for(self, plan: RoundPlan) -> State:
+        """Return the site's state on which a plan builds; a final test, outside the rounds, names none."""
+        first = self._bench.algorithm.init_site(self._contract.layout) | self._bench.first_personal()
+        if "test" in plan.work and plan.last_counted_round == 0:
+            return self._store.committed(first)
+        return self._store.begin(plan.last_counted_round, first)
+
+    def _train(
+        self, plan: RoundPlan, broadcast: dict[str, Tensor], state: State
+    ) -> dict[str, NDArray[np.float32]]:
         """Do the site's half of the algorithm; what it leaves is pending until a later plan builds on it."""
-        algorithm, layout = self._bench.algorithm, self._contract.layout
-        state = self._store.begin(plan.last_counted_round, algorithm.init_site(layout))
+        # Copies: an algorithm that changes its argument must not change what other sites receive.
+        own = {name: tensor.clone() for name, tensor in broadcast.items()}
         trainer = LocalTrainer(self._bench, self._data, site=self._name, round_number=plan.round)
-        state, vectors = algorithm.local(state, broadcast, trainer)
-        self._store.keep(plan.round, state)
-        return {name: vector.numpy() for name, vector in vectors.items()}
+        state, vectors = self._bench.algorithm.local(state, own, trainer)
+        personal = personal_state(self._bench.networks, self._contract.layout)
+        self._store.keep(plan.round, state | personal)
+        return {name: vector.detach().contiguous().numpy() for name, vector in vectors.items()}

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from fedcad.client.augmentation import apply, draw, is_active
 from fedcad.client.case_source import CaseSource
+from fedcad.client.personal import personal_parameters
 from fedcad.client.workbench import Workbench
 from fedcad.shared.algorithms.interface import Correction
 from fedcad.shared.config.study import OptimizerConfig
+from fedcad.shared.errors import DataError
 from fedcad.shared.parameters import check_length, flatten, load
 from fedcad.shared.seeds import derive_seed, torch_generator
 from fedcad.shared.tasks.interface import Batch, Objective
@@ -32,6 +34,11 @@ class LocalTrainer:
         self._study = bench.contract.study
         self._layout = bench.contract.layout
         self._place = (site, round_number)
+        self._personal = [
+            parameter
+            for network in bench.networks
+            for parameter in personal_parameters(bench.networks, bench.contract.layout, network)
+        ]
         self._targets = torch.tensor([bench.task.parse_label(label) for label in data.labels("train")])
 
     @property
@@ -47,9 +54,14 @@ class LocalTrainer:
     def train(self, start: Tensor, correct: Correction | None = None) -> Tensor:
         """Train from a flat vector, shape (layout.size,), and return the final one.
 
+        Personal entries go on from what the networks hold and are left there.
+
         Raises:
             InvalidUpdate: The vector's length is not the layout's.
+            DataError: There is no training case.
         """
+        if not self.cases:
+            raise DataError("the site has no training case; it can validate and test, but not train")
         check_length(self._layout, start)
         load(self._bench.networks, self._layout, start)
         torch.manual_seed(derive_seed(self._study.seed, "dropout", *self._place))
@@ -72,6 +84,8 @@ class LocalTrainer:
         """Take one optimizer step on the mean of the cases' losses."""
         flat = self._bench.flat
         flat.gradients.zero_()
+        for parameter in self._personal:
+            parameter.grad = None
         objective.losses(self._bench.networks, batch).mean().backward()  # type: ignore[no-untyped-call]
         if correct is not None:
             correct(flat.values, flat.gradients)
@@ -84,7 +98,7 @@ class LocalTrainer:
             place = flat.range_of(network)
             parameter = torch.nn.Parameter(flat.values[place])
             parameter.grad = flat.gradients[place]
-            parameters.append(parameter)
+            parameters += [parameter, *personal_parameters(self._bench.networks, self._layout, network)]
         return make_optimizer(objective.optimizer, parameters)
 
     def _batches(self) -> Iterator[Batch]:

@@ -5,6 +5,8 @@ Why one for all sites of a simulation: only one node answers at a time, and memo
 
 import torch
 
+from fedcad.client.personal import personal_state, restore, unexchanged
+from fedcad.shared.algorithms.interface import State
 from fedcad.shared.algorithms.registry import algorithm_for
 from fedcad.shared.config.study import StudyConfig
 from fedcad.shared.contract import Contract
@@ -32,6 +34,20 @@ class Workbench:
         torch.manual_seed(initial_seed(contract.study))
         self.networks = self.task.networks()
         self.flat = FlatParameters(self.networks, contract.layout)
+        self._built = unexchanged(self.networks, contract.layout)
+
+    def first_personal(self) -> State:
+        """Return the personal part of a site's state before any round."""
+        restore(self.networks, self._built)
+        return personal_state(self.networks, self.contract.layout)
+
+    def become(self, personal: State) -> None:
+        """Put in a site's personal entries; everything else that is not exchanged becomes as built.
+
+        Args:
+            personal: Entries by name, from :func:`fedcad.client.personal.split_state`.
+        """
+        restore(self.networks, self._built | personal)
 
 
 def initial_seed(study: StudyConfig) -> int:

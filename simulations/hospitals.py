@@ -1,6 +1,6 @@
 """The emulated hospitals of a simulation: data set → partition → one DICOM archive each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from fedcad.shared.errors import DataError
 from fedcad.simulations.archive_writer import SiteArchive, write_archives
 from fedcad.simulations.datasets.interface import Record
 from fedcad.simulations.datasets.registry import open_data_set
+from fedcad.simulations.datasets.rejection import Rejection
 from fedcad.simulations.partition import partition
 
 Progress = Callable[[str, int, int], None]
@@ -49,11 +50,22 @@ def build_hospitals(
     empty = [(name, "none of its images can be read") for name, each in archives.items() if not each.records]
     usable = {name: archive for name, archive in archives.items() if archive.records}
     _require(usable, config, division.excluded)
-    rejected = getattr(data_set, "rejected", ())
-    notes = list(division.notes)
-    if rejected:
-        notes.append(f"{len(rejected)} entries of the data set were left out; first: {rejected[0]}")
-    return Hospitals(usable, (*division.excluded, *empty), tuple(notes))
+    rejected = [
+        *getattr(data_set, "rejected", ()),
+        *(bad for each in archives.values() for bad in each.rejected),
+    ]
+    notes = (*division.notes, *_rejection_note(rejected))
+    return Hospitals(usable, (*division.excluded, *empty), notes)
+
+
+def _rejection_note(rejected: Sequence[Rejection]) -> list[str]:
+    """Say how many images were left out, by the datasets' readers or while archives were written, and why."""
+    if not rejected:
+        return []
+    first = rejected[0]
+    return [
+        f"{len(rejected)} entries of the data set were left out; the first: {first.file} ({first.reason})"
+    ]
 
 
 def _require(

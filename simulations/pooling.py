@@ -13,6 +13,8 @@ from torch import Tensor
 
 from fedcad.client.case_source import CaseSource, Part
 
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+
 
 class PooledCases:
     """Several case sources, one behind the other."""
@@ -27,7 +29,7 @@ class PooledCases:
         for source in self._sources:
             numbers = source.patients(part)
             found.append(numbers + first)
-            first += int(max((source.patients(each).max(initial=-1) for each in PARTS), default=-1)) + 1
+            first += max(int(source.patients(each).max(initial=-1)) for each in PARTS) + 1
         return np.concatenate(found)
 
     def labels(self, part: Part) -> list[str]:
@@ -51,6 +53,3 @@ class PooledCases:
     def summary(self) -> Mapping[str, Any]:
         """Return the number of sources."""
         return {"sources": len(self._sources)}
-
-
-PARTS: tuple[Part, ...] = ("train", "validation", "test")

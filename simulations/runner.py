@@ -81,6 +81,7 @@ class SimulationRun:
         self._pool = pool
         self._display = display
         self._clock = Clock()
+        self._notes = list(hospitals.notes)
 
     def run(self, folder: Path, seed: int) -> dict[str, Any]:
         """Run, or go on, and return the results, which are also in ``results.json``."""
@@ -102,7 +103,7 @@ class SimulationRun:
         results = assemble(
             self._config, contract, outcome=outcome, sites=described, excluded=excluded, tests=tests
         )
-        results |= {"engine": self._config.engine.name, "notes": list(self._hospitals.notes)}
+        results |= {"engine": self._config.engine.name, "notes": self._notes}
         results["time"] = self._clock.total()
         write_json(folder / "results.json", results)
         return results
@@ -120,7 +121,7 @@ class SimulationRun:
         names, answers = sorted(self._hospitals.archives), dict[str, SiteInfo | Lost]()
         self._display.update("preparing sites", 0, len(names))
         # One node each, so that a failure is known to be this site's; threads only wait for the workers.
-        with ThreadPoolExecutor(len(names)) as threads:
+        with ThreadPoolExecutor(len(names)) as threads, self._pool.killed_on_error():
             asked = {threads.submit(self._ask_ready, folder, name): name for name in names}
             for done in as_completed(asked):
                 answers[asked[done]] = done.result()
@@ -149,12 +150,16 @@ class SimulationRun:
 
     def _compare(
         self, federated: Run, sites: Sequence[SimulatedSite], infos: Mapping[str, SiteInfo]
-    ) -> TestResults:
+    ) -> TestResults | None:
         """Train what the federated model is compared with, and test every model at every site."""
+        tested = [site for site in sites if infos[site.name].cases["test"]]
+        if not tested:
+            self._note("no site has a test case, so that no model was tested")
+            return None
         baselines = self._baselines(federated)
         with self._clock.time("baselines_s"):
             self._train(baselines)
-        tested = [site for site in sites if infos[site.name].cases["test"]]
+        baselines = [run for run in baselines if self._is_usable(run)]
         models = self._models(federated, baselines)
         with self._clock.time("evaluation_s"):
             statistics = self._test(federated, tested, models)
@@ -164,6 +169,18 @@ class SimulationRun:
             if run.name.startswith("alone-") and infos[run.sites[0].name].cases["test"]
         }
         return TestResults(statistics_for(federated.contract.study), statistics, own)
+
+    def _is_usable(self, run: Run) -> bool:
+        """Whether a comparison was trained to its end; the others are left out, with the reason."""
+        outcome = outcome_of(run.folder)
+        if outcome["status"] == "completed":
+            return True
+        self._note(f"the comparison {run.name} is left out: {outcome['reason']}")
+        return False
+
+    def _note(self, text: str) -> None:
+        self._notes.append(text)
+        self._display.say(f"  note: {text}")
 
     def _baselines(self, federated: Run) -> list[Run]:
         """Return the runs of the comparisons; the pooled one first, as it takes longest."""
@@ -203,8 +220,9 @@ class SimulationRun:
             run.execute(self._pool, observe)
 
         self._display.update("comparisons", 0, rounds)
-        with ThreadPoolExecutor(len(runs)) as threads:
-            list(threads.map(execute, runs))
+        with ThreadPoolExecutor(len(runs)) as threads, self._pool.killed_on_error():
+            for running in as_completed([threads.submit(execute, run) for run in runs]):
+                running.result()
         self._display.update("comparisons", rounds, rounds)
 
     def _models(self, federated: Run, baselines: Sequence[Run]) -> dict[str, dict[str, NDArray[np.float32]]]:
@@ -227,7 +245,9 @@ class SimulationRun:
         found = {}
         for done, (model, vectors) in enumerate(models.items()):
             self._display.update("testing", done, len(models), model)
-            found[model] = statistics_of(federated.contract, channel, vectors, sites=names)
+            answered = statistics_of(federated.contract, channel, vectors, sites=names)
+            # In the order of names, not of arrival: sums of floats and results.json must not depend on it.
+            found[model] = dict(sorted(answered.items()))
         self._display.update("testing", len(models), len(models))
         return found
 

@@ -13,7 +13,7 @@ from fedcad.shared.config.study import StudyConfig
 from fedcad.shared.errors import CheckpointError, QuorumError
 from fedcad.simulations.engines.pool import WorkerPool, default_workers
 from fedcad.simulations.engines.simulated_client import make_simulated_app
-from fedcad.simulations.hospitals import build_hospitals
+from fedcad.simulations.hospitals import Hospitals, build_hospitals
 from fedcad.simulations.progress import make_display
 from fedcad.simulations.report.run_folder import read_run
 from fedcad.simulations.report.terminal import print_summary
@@ -22,6 +22,7 @@ from fedcad.simulations.results import write_json
 from fedcad.simulations.runner import SimulationRun
 
 _CONFIGURATION = "configuration.json"
+_ARCHIVES = "archives.json"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def simulate_file(
     stopped = []
     with WorkerPool(make_simulated_app, workers) as pool, make_display(console) as display:
         hospitals = build_hospitals(config, data=places.data, root=places.archives, progress=display.update)
+        _claim_data(out, hospitals)
         for note in hospitals.notes:
             display.say(f"  note: {note}")
         for seed, folder in folders.items():
@@ -92,14 +94,35 @@ def _claim(out: Path, config: SimulationConfig, study: StudyConfig, *, resume: b
         out.mkdir(parents=True, exist_ok=True)
     elif not resume:
         raise CheckpointError(f"{out} holds a run; add --resume to go on with it, or choose another --out")
-    elif _without_engine(json.loads(path.read_text())) != _without_engine(plain):
+    elif _without_engine(_read_json(path)) != _without_engine(plain):
         raise CheckpointError(f"{out} holds a run of another configuration; choose another --out")
+    write_json(path, plain)
     for seed_folder in [out] if len(config.seeds) == 1 else [out / f"seed-{seed}" for seed in config.seeds]:
         seed_folder.mkdir(parents=True, exist_ok=True)
         write_json(seed_folder / _CONFIGURATION, plain)
+
+
+def _claim_data(out: Path, hospitals: Hospitals) -> None:
+    """Remember which archives the run is on, or check that they are the same: ``--data`` may have changed."""
+    path = out / _ARCHIVES
+    plain = {name: archive.folder.name for name, archive in sorted(hospitals.archives.items())}
+    if path.exists() and _read_json(path) != plain:
+        raise CheckpointError(
+            f"{out} holds a run on other data; give the --data that it was started with, or another --out"
+        )
     write_json(path, plain)
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; choose another --out") from error
+    if not isinstance(plain, dict):
+        raise CheckpointError(f"{path} does not hold what a run writes; choose another --out")
+    return plain
+
+
 def _without_engine(plain: dict[str, Any]) -> dict[str, Any]:
-    simulation = {key: value for key, value in plain["simulation"].items() if key != "engine"}
-    return {"simulation": simulation, "study": plain["study"]}
+    simulation = {key: value for key, value in plain.get("simulation", {}).items() if key != "engine"}
+    return {"simulation": simulation, "study": plain.get("study")}

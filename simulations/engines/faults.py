@@ -18,6 +18,8 @@ from fedcad.shared.flower_records import answer_content, read_answer, read_plan
 from fedcad.shared.messages import Update
 
 _ERROR_CODE = 3
+OUTLIVES = "outlives-faults"
+"""Set in a node's configuration where its process must not be killed."""
 
 
 def inject_faults(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -30,7 +32,8 @@ def inject_faults(message: Message, context: Context, call_next: ClientAppCallab
     for plain in schedule:
         fault = FaultConfig.model_validate(plain)
         if "train" in plan.work and plan.round in fault.rounds:
-            return _FAULTS[fault.kind](fault, message, lambda: call_next(message, context))
+            kind = "lose" if fault.kind == "die" and context.node_config.get(OUTLIVES) else fault.kind
+            return _FAULTS[kind](fault, message, lambda: call_next(message, context))
     return call_next(message, context)
 
 
@@ -60,6 +63,19 @@ def _die(fault: FaultConfig, message: Message, answer: Answer) -> Message:
     return reply
 
 
+def _lose(fault: FaultConfig, message: Message, answer: Answer) -> Message:
+    """As :func:`_die`, for Flower's runtime: the answer is lost after training, the process stays.
+
+    Why: flwr 1.41 puts a dead Ray actor back into its pool, where every later job on it fails too, whichever
+    site it is for. The in-process engine replaces a killed process; both then give the same participation.
+    """
+    del fault
+    reply = answer()
+    if reply.has_error():
+        return reply
+    return Message(Error(_ERROR_CODE, "the site's process died (exit code -9)"), reply_to=message)
+
+
 def _garbage(fault: FaultConfig, message: Message, answer: Answer) -> Message:
     """The site answers with numbers that cannot be used, or of another round."""
     reply = answer()
@@ -82,6 +98,7 @@ _FAULTS: dict[str, Callable[[FaultConfig, Message, Answer], Message]] = {
     "drop": _drop,
     "delay": _delay,
     "die": _die,
+    "lose": _lose,
     "nan": _garbage,
     "wrong-shape": _garbage,
     "stale-round": _garbage,

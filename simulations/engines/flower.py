@@ -14,6 +14,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from fedcad.simulations.engines.faults import OUTLIVES
 from fedcad.simulations.engines.simulated_client import make_simulated_app
 
 _QUIET = {
@@ -37,7 +38,7 @@ class PartitionedApp(ClientApp):
         """Answer one message as the node of this partition."""
         torch.set_num_threads(1)
         number = int(str(context.node_config["partition-id"]))
-        context.node_config.update(self._configurations[number])
+        context.node_config.update({**self._configurations[number], OUTLIVES: True})
         return make_simulated_app()(message, context)
 
 

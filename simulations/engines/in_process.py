@@ -21,7 +21,7 @@ from fedcad.simulations.engines.flower_internals import (
     reply_metadata,
 )
 from fedcad.simulations.engines.packing import arrays_of, layout_arrays, pack, write_arrays
-from fedcad.simulations.engines.pool import WorkerPool
+from fedcad.simulations.engines.pool import PoolClosed, WorkerPool
 from fedcad.simulations.engines.shared_arrays import Placement, SharedBlock
 from fedcad.simulations.engines.worker import Job
 
@@ -44,7 +44,8 @@ class InProcessGrid(Grid):
         self._pool = pool
         self._nodes = nodes
         self._finished: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._blocks: dict[int, tuple[SharedBlock, dict[str, tuple[Placement, ...]]]] = {}
+        self._early: dict[str, Message] = {}
+        self._blocks: dict[tuple[int, ...], tuple[SharedBlock, dict[str, tuple[Placement, ...]]]] = {}
 
     def set_run(self, run: Run) -> None:
         """Do nothing: a grid in memory has one run."""
@@ -74,12 +75,30 @@ class InProcessGrid(Grid):
         return [self._push(message) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return at most one finished reply, waiting a moment for it: one update in memory at a time."""
-        del message_ids
-        try:
-            return [self._finished.get(timeout=_WAIT_S)]
-        except queue.Empty:
-            return []
+        """Return at most one finished reply, waiting a moment for it: one update in memory at a time.
+
+        Replies to other messages are kept until they are asked for.
+
+        Raises:
+            PoolClosed: The pool was killed, so that no reply can be trusted to be a site's own failure.
+        """
+        wanted, end = set(message_ids), time.monotonic() + _WAIT_S
+        for identity in wanted & self._early.keys():
+            return [self._early.pop(identity)]
+        while (left := end - time.monotonic()) > 0:
+            try:
+                message = self._finished.get(timeout=left)
+            except queue.Empty:
+                break
+            if self._pool.is_killed:
+                break
+            identity = message.metadata.reply_to_message_id
+            if identity in wanted:
+                return [message]
+            self._early[identity] = message
+        if self._pool.is_killed:
+            raise PoolClosed("the simulation was ended")
+        return []
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -113,14 +132,15 @@ class InProcessGrid(Grid):
         records = list(content.array_records.values())
         if not records:
             return None, {}
-        key = id(records[0])
+        key = tuple(id(record) for record in records)
         if key not in self._blocks:
             arrays = arrays_of(content)
             placements, size = layout_arrays(arrays)
             block = SharedBlock.create(size)
             write_arrays(arrays, placements, block)
             self._blocks[key] = (block, placements)
-            weakref.finalize(records[0], self._blocks.pop, key, None)
+            for record in records:
+                weakref.finalize(record, self._blocks.pop, key, None)
         return self._blocks[key]
 
     def _finish(self, metadata: Mapping[str, Any], future: "Future[RecordDict]") -> None:

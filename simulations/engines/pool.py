@@ -9,8 +9,9 @@ import os
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -28,6 +29,10 @@ _KEPT_BLOCKS = 3
 
 class WorkerDied(Exception):  # noqa: N818 - an event, turned into an error reply
     """The process that worked on a job is gone."""
+
+
+class PoolClosed(Exception):  # noqa: N818 - an event
+    """The pool was closed or killed and takes no more jobs."""
 
 
 class JobFailed(Exception):  # noqa: N818 - an answer, turned into an error reply
@@ -56,20 +61,29 @@ class WorkerPool:
         self.workers = workers
         self._make_app = make_app
         self._workers: list[_Worker] = []
+        self._is_closed = False
+        self._lock = threading.Lock()
+        self.is_killed = False
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
         for thread in self._threads:
             thread.start()
 
     def submit(self, job: Job, block: SharedBlock | None) -> "Future[RecordDict]":
-        """Queue a job; jobs are taken in the order in which they come."""
+        """Queue a job; jobs are taken in the order in which they come.
+
+        Raises:
+            PoolClosed: Nobody is left to do it.
+        """
         future: Future[RecordDict] = Future()
-        self._jobs.put((job, block, future))
+        with self._lock:
+            if self._is_closed:
+                raise PoolClosed("the workers have been ended; make a new pool")
+            self._jobs.put((job, block, future))
         return future
 
     def close(self) -> None:
         """Let the workers finish what they have and end them."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        self._stop_threads()
         for thread in self._threads:
             thread.join(timeout=60)
 
@@ -85,30 +99,78 @@ class WorkerPool:
             self.kill()
 
     def kill(self) -> None:
-        """End the workers at once."""
-        for worker in list(self._workers):
+        """End the workers at once; every job that is not done fails."""
+        with self._lock:
+            self.is_killed = True
+            workers = list(self._workers)
+        for worker in workers:
             worker.kill()
+        self._stop_threads()
+
+    @contextmanager
+    def killed_on_error(self) -> Iterator[None]:
+        """Kill the workers when the block raises: threads that wait for them then end as well.
+
+        Use it inside the context of an executor, whose exit would otherwise wait for all of its work.
+        """
+        try:
+            yield
+        except BaseException:
+            self.kill()
+            raise
+
+    def _stop_threads(self) -> None:
+        with self._lock:
+            if not self._is_closed:
+                for _ in self._threads:
+                    self._jobs.put(None)
+            self._is_closed = True
 
     def _serve(self) -> None:
         """Drive one worker process, replacing it when it dies."""
-        worker = self._start()
+        worker: _Worker | None = None
+        with suppress(OSError, PoolClosed):
+            worker = self._start()
         while (task := self._jobs.get()) is not None:
             job, block, future = task
-            try:
-                future.set_result(worker.run(job, block))
-            except JobFailed as error:
-                future.set_exception(error)
-            except (EOFError, ConnectionError, OSError):
-                code = worker.end()
-                self._workers.remove(worker)
-                future.set_exception(WorkerDied(f"the site's process died (exit code {code})"))
-                worker = self._start()
+            worker = self._settle(worker, job, block, future)
             del task, job, block, future
-        worker.end()
+        if worker is not None:
+            worker.end()
+
+    def _settle(
+        self, worker: "_Worker | None", job: Job, block: SharedBlock | None, future: "Future[RecordDict]"
+    ) -> "_Worker | None":
+        """Settle one job's future, whatever happens, and return the worker for the next job."""
+        try:
+            worker = worker or self._start()
+            future.set_result(worker.run(job, block))
+        except (JobFailed, PoolClosed) as error:
+            future.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - the process boundary: nobody may wait for ever
+            is_gone = isinstance(error, EOFError | OSError)
+            code = self._bury(worker) if worker is not None else None
+            reason = f"the site's process died (exit code {code})" if is_gone else f"{error!r}"
+            future.set_exception(WorkerDied(reason))
+            return None
+        return worker
+
+    def _bury(self, worker: "_Worker") -> int | None:
+        """End a worker that can no longer be used and return its exit code."""
+        with self._lock:
+            self._workers.remove(worker)
+        return worker.end()
 
     def _start(self) -> "_Worker":
+        """Start a worker, unless the pool was killed meanwhile."""
+        if self.is_killed:
+            raise PoolClosed("the workers have been ended")
         worker = _Worker(self._context, self._make_app)
-        self._workers.append(worker)
+        with self._lock:
+            self._workers.append(worker)
+            is_late = self.is_killed
+        if is_late:
+            worker.kill()
         return worker
 
 

@@ -30,12 +30,13 @@ class SharedBlock:
         size: Bytes.
     """
 
-    def __init__(self, descriptor: int, size: int, identity: str) -> None:
+    def __init__(self, descriptor: int, size: int, identity: str, *, is_writable: bool = True) -> None:
         """Map an open file of at least ``size`` bytes; the block owns the descriptor."""
         self.identity = identity
         self.size = size
         self._descriptor = descriptor
-        self.memory = mmap.mmap(descriptor, size)
+        access = mmap.ACCESS_WRITE if is_writable else mmap.ACCESS_READ
+        self.memory = mmap.mmap(descriptor, size, access=access)
 
     @classmethod
     def create(cls, size: int) -> "SharedBlock":
@@ -51,10 +52,15 @@ class SharedBlock:
         reduction.send_handle(connection, self._descriptor, process)
 
     @classmethod
-    def receive(cls, connection: Connection) -> "SharedBlock":
-        """Take a block that the other end sends."""
+    def receive(cls, connection: Connection, *, is_writable: bool = True) -> "SharedBlock":
+        """Take a block that the other end sends.
+
+        Args:
+            connection: Where it comes from.
+            is_writable: False maps it read-only: what several sites read, none of them can change.
+        """
         identity, size = connection.recv()
-        return cls(reduction.recv_handle(connection), size, identity)
+        return cls(reduction.recv_handle(connection), size, identity, is_writable=is_writable)
 
     def __del__(self) -> None:
         """Close the descriptor; the memory goes when the last view of it has gone."""

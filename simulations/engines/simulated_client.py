@@ -20,13 +20,19 @@ from fedcad.shared.canonical import canonical_json
 from fedcad.shared.config.load import load_site
 from fedcad.shared.config.study import StudyConfig
 from fedcad.shared.contract import Contract
+from fedcad.shared.errors import FedCADError
 from fedcad.simulations.engines.faults import inject_faults
 from fedcad.simulations.pooling import PooledCases
 
 
 def make_simulated_app() -> ClientApp:
     """Return the client app of emulated sites."""
-    return make_client_app(_open_node, mods=[inject_faults])
+    return make_client_app(_open_node, mods=[inject_faults], describe=describe_error)
+
+
+def describe_error(error: Exception) -> str:
+    """Return all of an error's text: emulated hospitals have no patients to protect."""
+    return str(error) if isinstance(error, FedCADError) else f"{type(error).__name__}: {error}"
 
 
 def _open_node(context: Context) -> Node:

@@ -4,7 +4,10 @@ Workers are forked from a warm server process that has imported this module, so 
 milliseconds. Each computes with one thread: the same bits whatever the number of workers.
 """
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -83,15 +86,17 @@ class _Replies:
 def work(connection: Connection, parent: int, make_app: Callable[[], ClientApp]) -> None:
     """Answer jobs until the other end closes the connection or sends None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     enter_task()
     client_app, replies = make_app(), _Replies(connection, parent)
     blocks: OrderedDict[str, SharedBlock] = OrderedDict()
+    message: Message | None = None
     while (job := _next(connection, blocks)) is not None:
-        message, context = _message(job, blocks), _context(job)
         # The process boundary: whatever goes wrong becomes an error reply that names the site's round.
         try:
-            reply = client_app(message, context)
+            message = _message(job, blocks)
+            reply = client_app(message, _context(job))
         except FedCADError as error:
             connection.send(Result(error=str(error)))
         except Exception as error:  # noqa: BLE001
@@ -102,7 +107,18 @@ def work(connection: Connection, parent: int, make_app: Callable[[], ClientApp])
             else:
                 replies.send(reply.content)
             del reply
-        del message
+        message = None
+
+
+def _end_with_parent() -> None:
+    """End this process when the simulation's has gone, even by kill -9 in the middle of a job.
+
+    Why: a worker that trained on would write a site's state under the feet of the resumed run.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _next(connection: Connection, blocks: OrderedDict[str, SharedBlock]) -> Job | None:
@@ -115,8 +131,10 @@ def _next(connection: Connection, blocks: OrderedDict[str, SharedBlock]) -> Job 
         if received != "block":
             job: Job | None = received
             return job
-        block = SharedBlock.receive(connection)
+        block = SharedBlock.receive(connection, is_writable=False)
         blocks[block.identity] = block
+        # A block may be sent again; the sender counts it as its newest then, and so must we.
+        blocks.move_to_end(block.identity)
         while len(blocks) > _KEPT_BLOCKS:
             blocks.popitem(last=False)
 

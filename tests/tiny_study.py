@@ -1,0 +1,101 @@
+"""Studies, simulations and cases that are small enough for tests, built with the real code."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedcad.shared.config.simulation import SimulationConfig
+from fedcad.shared.config.study import StudyConfig
+
+CLASSES = ("normal", "opacity", "nodule")
+
+
+def study_plain(**changes: Any) -> dict[str, Any]:
+    """Return a small study as plain data, with whole sections replaced."""
+    plain: dict[str, Any] = {
+        "name": "tiny",
+        "task": {"kind": "classification", "classes": list(CLASSES)},
+        "preprocessing": {"size": 32},
+        "model": {"name": "cnn", "convolutions": [{"features": 4}, {"features": 8}]},
+        "training": {
+            "optimizer": {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9},
+            "batch_size": 8,
+            "local_epochs": 1,
+        },
+        "algorithm": {"name": "fedavg"},
+        "rounds": 2,
+        "evaluation": {"bootstrap_replicates": 20},
+    }
+    return plain | changes
+
+
+def make_study(**changes: Any) -> StudyConfig:
+    """Return a small study."""
+    return StudyConfig.model_validate(study_plain(**changes))
+
+
+def simulation_plain(**changes: Any) -> dict[str, Any]:
+    """Return a small simulation as plain data: 60 patients at three hospitals."""
+    plain: dict[str, Any] = {
+        "name": "tiny",
+        "study": "study.yaml",
+        "data": {"kind": "phantom", "patients": 60, "size": 64},
+        "partition": {"kind": "iid", "sites": 3},
+        "engine": {"name": "in-process", "workers": 2},
+    }
+    return plain | changes
+
+
+def make_simulation(**changes: Any) -> SimulationConfig:
+    """Return a small simulation."""
+    return SimulationConfig.model_validate(simulation_plain(**changes))
+
+
+def write_files(folder: Path, *, study: Mapping[str, Any], simulation: Mapping[str, Any]) -> Path:
+    """Write both files and return the simulation's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.yaml").write_text(yaml.safe_dump(dict(study)))
+    path = folder / "simulation.yaml"
+    path.write_text(yaml.safe_dump(dict(simulation)))
+    return path
+
+
+class MemoryCases:
+    """A case source in memory: random images of one site, brighter by class."""
+
+    def __init__(
+        self, counts: Mapping[str, int], *, size: int = 32, seed: int = 0, classes: Sequence[str] = CLASSES
+    ) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self._labels = {
+            part: [classes[i % len(classes)] for i in range(count)] for part, count in counts.items()
+        }
+        self._images = {
+            part: torch.rand((count, 1, size, size), generator=generator)
+            + torch.arange(count).remainder(len(classes)).view(-1, 1, 1, 1) * 0.3
+            for part, count in counts.items()
+        }
+        self._first = 0
+
+    def patients(self, part: str) -> NDArray[np.int64]:
+        return np.arange(len(self._labels.get(part, ())), dtype=np.int64) // 2
+
+    def labels(self, part: str) -> list[str]:
+        return self._labels.get(part, [])
+
+    def inputs(self, part: str, indices: Sequence[int]) -> Tensor:
+        return self._images[part][list(indices)].clone()
+
+    def summary(self) -> dict[str, Any]:
+        return {"parts": {}}
+
+
+def spread_cases(train: int = 10, validation: int = 4, test: int = 6, *, seed: int = 0) -> MemoryCases:
+    """Return a site in memory with cases in every part."""
+    return MemoryCases({"train": train, "validation": validation, "test": test}, seed=seed)
