@@ -12,6 +12,8 @@ from torch import Tensor
 
 from fedcad.shared.config.simulation import SimulationConfig
 from fedcad.shared.config.study import StudyConfig
+from fedcad.simulations.archive_writer import SiteArchive
+from fedcad.simulations.hospitals import build_hospitals
 
 CLASSES = ("normal", "opacity", "nodule")
 
@@ -99,3 +101,14 @@ class MemoryCases:
 def spread_cases(train: int = 10, validation: int = 4, test: int = 6, *, seed: int = 0) -> MemoryCases:
     """Return a site in memory with cases in every part."""
     return MemoryCases({"train": train, "validation": validation, "test": test}, seed=seed)
+
+
+def build_archives(
+    root: Path, *, patients: int = 60, sites: int = 1, size: int = 64
+) -> dict[str, SiteArchive]:
+    """Write the archives of emulated hospitals of phantom patients below a folder."""
+    config = make_simulation(
+        data={"kind": "phantom", "patients": patients, "size": size},
+        partition={"kind": "iid", "sites": sites},
+    )
+    return build_hospitals(config, data=None, root=root).archives
