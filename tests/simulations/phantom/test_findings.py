@@ -37,12 +37,12 @@ def _thorax(seed: int, inspiration: float = 0.1) -> Thorax:
 @pytest.mark.parametrize(
     ("nodule", "points", "malignant"),
     [
-        (_nodule(11.9, 0.0, 0.0, False), 0, False),
-        (_nodule(12.0, 0.34, 0.59, False), 1, False),
-        (_nodule(15.9, 0.35, 0.60, False), 3, False),
-        (_nodule(16.0, 0.35, 0.60, False), 4, True),
-        (_nodule(22.0, 0.0, 0.0, False), 3, False),
-        (_nodule(22.0, 0.0, 0.0, True), 4, True),
+        (_nodule(13.9, 0.0, 0.0, False), 0, False),
+        (_nodule(14.0, 0.34, 0.59, False), 1, False),
+        (_nodule(19.9, 0.35, 0.60, False), 3, False),
+        (_nodule(20.0, 0.35, 0.60, False), 4, True),
+        (_nodule(26.0, 0.0, 0.0, False), 3, False),
+        (_nodule(26.0, 0.0, 0.0, True), 4, True),
         (_nodule(30.0, 0.65, 0.60, True), 7, True),
     ],
 )

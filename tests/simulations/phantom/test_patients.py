@@ -11,7 +11,7 @@ def test_drawing_is_reproducible_and_plausible(seed: int) -> None:
     assert patient == draw_patient(np.random.default_rng(seed))
     assert 22 <= patient.age_years <= 88
     assert 0.4 <= patient.cardiothoracic_ratio <= 0.56
-    assert 0.05 <= patient.texture <= 0.17
+    assert 0.03 <= patient.texture <= 0.1
     assert patient.rib_density > 0.5
 
 

@@ -22,7 +22,7 @@ def test_volumes_of_solids() -> None:
 
 
 def test_mitred_tube_has_the_volume_of_its_cylinders() -> None:
-    # Pappus: a mitre takes from one segment what it gives to the other, so the volume is pi r^2 times the length.
+    # A mitre takes from one segment what it gives to the other: the volume is pi r^2 times the length.
     tube = Tube(((-40.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 40.0, 0.0), (10.0, 40.0, 38.0)), 8.0)
     length = 40.0 + 40.0 + float(np.hypot(10.0, 38.0))
     assert _volume(tube, 1.2) == pytest.approx(np.pi * 64.0 * length, rel=0.01)
