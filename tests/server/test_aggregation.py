@@ -1,0 +1,324 @@
+"""Exact sums: the same bits in any order and grouping, refused before anything changes."""
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch import Tensor
+
+from fedcad.server.aggregation import BLOCK, FRACTION_BITS, LIMIT, SCALE, Aggregator, ExactSum
+from fedcad.server.spill import Spill
+from fedcad.shared.errors import InvalidUpdate
+from fedcad.shared.messages import LARGEST_WEIGHT
+
+SIZE = 5
+vectors = arrays(np.float32, SIZE, elements=st.floats(-100, 100, width=32))
+weights = st.integers(1, 10_000)
+updates = st.lists(st.tuples(vectors, weights), min_size=1, max_size=6)
+Updates = list[tuple[Any, int]]
+
+
+def summed(pairs: Updates) -> ExactSum:
+    total = ExactSum.of_size(SIZE)
+    for vector, weight in pairs:
+        total.add(torch.from_numpy(vector), weight=weight)
+    return total
+
+
+def fixed_point(value: Any) -> int:
+    """The float32 value in units of 2⁻³², halves to even, in Python's unbounded integers."""
+    return round(float(value) * 2**FRACTION_BITS)
+
+
+def state_of(total: ExactSum) -> tuple[Any, ...]:
+    return total.total.tolist(), total.weight, total.count, total.largest
+
+
+@given(updates)
+@settings(max_examples=60, deadline=None)
+def test_the_sum_is_the_big_integer_sum(pairs: Updates) -> None:
+    expected = [sum(weight * fixed_point(vector[i]) for vector, weight in pairs) for i in range(SIZE)]
+    assert summed(pairs).total.tolist() == expected
+
+
+@given(updates, st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_any_order_and_any_grouping_give_the_same_bits(pairs: Updates, random: Any) -> None:
+    whole = summed(pairs)
+    shuffled = list(pairs)
+    random.shuffle(shuffled)
+    cuts = sorted(random.randint(0, len(pairs)) for _ in range(2))
+    groups = [shuffled[: cuts[0]], shuffled[cuts[0] : cuts[1]], shuffled[cuts[1] :]]
+    random.shuffle(groups)
+    combined = ExactSum.of_size(SIZE)
+    for group in groups:
+        combined.combine(summed(group))
+    assert torch.equal(combined.total, whole.total)
+    assert (combined.weight, combined.count) == (whole.weight, whole.count)
+    assert combined.mean().numpy().tobytes() == whole.mean().numpy().tobytes()
+
+
+@given(updates)
+@settings(max_examples=60, deadline=None)
+def test_the_mean_is_the_float64_mean_within_one_float32_rounding(pairs: Updates) -> None:
+    total = sum(weight * vector.astype(np.float64) for vector, weight in pairs)
+    reference = total / sum(weight for _, weight in pairs)
+    # Half a unit of the fixed point comes from rounding values below 2⁻⁹, which float32 resolves finer.
+    bound = np.spacing(np.abs(reference).astype(np.float32)).astype(np.float64) + 2.0 ** -(FRACTION_BITS + 1)
+    assert (np.abs(summed(pairs).mean().numpy().astype(np.float64) - reference) <= bound).all()
+
+
+def test_a_mean_worked_by_hand() -> None:
+    total = ExactSum.of_size(2)
+    total.add(torch.tensor([1.0, -2.0]), weight=3)
+    total.add(torch.tensor([5.0, 6.0]), weight=1)
+    assert total.total.tolist() == [8 * 2**32, 0]
+    assert (total.weight, total.count) == (4, 2)
+    assert total.mean().tolist() == [2.0, 0.0]
+    assert total.mean().dtype == torch.float32
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3])
+def test_blocks_have_no_seams(size: int) -> None:
+    vector = torch.linspace(-3, 7, size) if size else torch.zeros(0)
+    total = ExactSum.of_size(size)
+    total.add(vector, weight=2)
+    assert torch.equal(total.total, (vector.double() * SCALE).round().long() * 2)
+    total.add(vector, weight=1)
+    torch.testing.assert_close(total.mean(), vector, rtol=0, atol=2e-10)
+
+
+def test_a_view_with_gaps_is_added_like_its_copy() -> None:
+    gaps = torch.arange(10.0)[::2]
+    one, other = ExactSum.of_size(5), ExactSum.of_size(5)
+    one.add(gaps, weight=1)
+    other.add(gaps.clone(), weight=1)
+    assert torch.equal(one.total, other.total)
+
+
+def test_halves_go_to_even_whatever_the_sign() -> None:
+    unit = 2.0**-FRACTION_BITS
+    total = ExactSum.of_size(4)
+    total.add(torch.tensor([0.5, 1.5, -0.5, -1.5]) * unit, weight=1)
+    assert total.total.tolist() == [0, 2, 0, -2]
+
+
+# Refusals change nothing.
+
+REFUSED: dict[str, tuple[Any, Any]] = {
+    "nan": (torch.tensor([0, np.nan, 0, 0, 0]), 1),
+    "infinity": (torch.tensor([0, 0, 0, 0, np.inf]), 1),
+    "minus infinity": (torch.tensor([-np.inf, 0, 0, 0, 0]), 1),
+    "short": (torch.zeros(4), 1),
+    "long": (torch.zeros(6), 1),
+    "matrix": (torch.zeros(5, 1), 1),
+    "scalar": (torch.tensor(0.0), 1),
+    "float64": (torch.zeros(5, dtype=torch.float64), 1),
+    "integers": (torch.zeros(5, dtype=torch.int64), 1),
+    "half": (torch.zeros(5, dtype=torch.float16), 1),
+    "no weight": (torch.zeros(5), 0),
+    "negative weight": (torch.zeros(5), -3),
+    "weight beyond the protocol": (torch.zeros(5), LARGEST_WEIGHT + 1),
+    "weight beyond int64": (torch.zeros(5), 2**70),
+    "too large": (torch.full((5,), 2.0**31), 1),
+    "too large with its weight": (torch.full((5,), -1.0), 2**30),
+    "largest float": (torch.full((5,), torch.finfo(torch.float32).max), 1),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_added_is_refused_and_leaves_the_sum(kind: str) -> None:
+    vector, weight = REFUSED[kind]
+    total = ExactSum.of_size(5)
+    total.add(torch.arange(5.0), weight=7)
+    before = state_of(total)
+    with pytest.raises(InvalidUpdate):
+        total.add(vector, weight=weight)
+    assert state_of(total) == before
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 2.0**31, width=32), st.integers(1, LARGEST_WEIGHT)), max_size=12),
+    st.sampled_from([-1.0, 1.0]),
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_is_accepted_never_overflows(pairs: list[tuple[float, int]], sign: float) -> None:
+    total, exact = ExactSum.of_size(1), 0
+    for value, weight in pairs:
+        vector = torch.tensor([sign * value])
+        try:
+            total.add(vector, weight=weight)
+        except InvalidUpdate:
+            continue
+        exact += weight * fixed_point(vector.item())
+    assert total.total.item() == exact
+    assert abs(exact) < 2**63
+
+
+@given(st.lists(st.tuples(st.floats(2.0**-34, 2.0**-31, width=32), st.just(LARGEST_WEIGHT)), max_size=20))
+@settings(max_examples=30, deadline=None)
+def test_rounding_up_of_the_smallest_values_is_inside_the_bound(pairs: list[tuple[float, int]]) -> None:
+    total = ExactSum.of_size(1)
+    for value, weight in pairs:
+        total.add(torch.tensor([value]), weight=weight)
+    assert total.total.item() <= 2 * total.largest * SCALE
+
+
+def test_the_limit_is_sharp_from_both_sides() -> None:
+    largest = LIMIT / SCALE
+    total = ExactSum.of_size(1)
+    total.add(torch.tensor([largest / 2]), weight=1)
+    with pytest.raises(InvalidUpdate, match="overflow"):
+        total.add(torch.tensor([largest / 2]), weight=1)
+    total.add(torch.tensor([largest / 4]), weight=1)
+    assert total.total.item() == 3 * LIMIT // 4
+
+
+def test_partial_sums_that_could_overflow_or_do_not_fit_are_not_combined() -> None:
+    one, other = ExactSum.of_size(2), ExactSum.of_size(2)
+    for total in (one, other):
+        total.add(torch.full((2,), 2.0**29), weight=1)
+    before = state_of(one)
+    with pytest.raises(InvalidUpdate, match="overflow"):
+        one.combine(other)
+    single = ExactSum.of_size(1)
+    single.add(torch.ones(1), weight=1)
+    with pytest.raises(InvalidUpdate, match="got a sum of 1 values; expected 2"):
+        one.combine(single)
+    assert state_of(one) == before
+
+
+def test_nothing_has_no_mean() -> None:
+    with pytest.raises(InvalidUpdate, match="no mean"):
+        ExactSum.of_size(3).mean()
+
+
+# The aggregator of a round.
+
+
+def opened(**sizes: int) -> Aggregator:
+    aggregator = Aggregator()
+    aggregator.begin(sizes)
+    return aggregator
+
+
+def vector(*values: float) -> Any:
+    return np.array(values, dtype=np.float32)
+
+
+def test_several_vectors_share_one_weight() -> None:
+    aggregator = opened(model=2, variate=1)
+    aggregator.add({"model": vector(1, 2), "variate": vector(3)}, weight=1)
+    aggregator.add({"model": vector(4, 5), "variate": vector(9)}, weight=2)
+    sums = aggregator.close()
+    assert sums.means["model"].tolist() == [3.0, 4.0]
+    assert sums.means["variate"].tolist() == [7.0]
+    assert (sums.weight, sums.count, tuple(sums.individual)) == (3, 2, ())
+
+
+BAD = {
+    "nan": vector(np.nan),
+    "infinity": vector(np.inf),
+    "long": vector(1, 2),
+    "matrix": vector(1).reshape(1, 1),
+    "scalar": np.float32(1).reshape(()),
+    "float64": np.zeros(1),
+    "big-endian": np.zeros(1, dtype=">f4"),
+    "objects": np.zeros(1, dtype=object),
+    "texts": np.array(["1"]),
+    "records": np.zeros(1, dtype=[("x", "f4")]),
+    "dates": np.zeros(1, dtype="datetime64[s]"),
+    "too large": vector(2.0**31),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("spoilt", ["model", "variate"])
+def test_an_update_is_added_whole_or_not_at_all(kind: str, spoilt: str) -> None:
+    aggregator = opened(model=1, variate=1)
+    good = {"model": vector(1), "variate": vector(2)}
+    aggregator.add(good, weight=1)
+    with pytest.raises(InvalidUpdate):
+        aggregator.add({**good, spoilt: BAD[kind]}, weight=5)
+    with pytest.raises(InvalidUpdate, match="weight"):
+        aggregator.add(good, weight=0)
+    sums = aggregator.close()
+    assert (sums.means["model"].tolist(), sums.means["variate"].tolist()) == ([1.0], [2.0])
+    assert (sums.weight, sums.count) == (1, 1)
+
+
+@pytest.mark.parametrize("names", [(), ("model",), ("model", "variate", "more"), ("model", "other")])
+def test_names_must_be_those_of_the_round(names: tuple[str, ...]) -> None:
+    aggregator = opened(model=1, variate=1)
+    with pytest.raises(InvalidUpdate, match=r"expected \['model', 'variate'\]"):
+        aggregator.add({name: vector(1) for name in names}, weight=1)
+
+
+def test_a_read_only_vector_is_added_and_stays_as_it_was() -> None:
+    values = vector(1, 2)
+    values.flags.writeable = False
+    aggregator = opened(model=2)
+    aggregator.add({"model": values}, weight=3)
+    assert aggregator.close().means["model"].tolist() == [1.0, 2.0]
+    assert values.tolist() == [1.0, 2.0]
+
+
+def test_a_round_must_be_open_and_is_closed_once() -> None:
+    with pytest.raises(ValueError, match="begin"):
+        Aggregator().add({"model": vector(1)}, weight=1)
+    aggregator = opened(model=1)
+    aggregator.add({"model": vector(1)}, weight=1)
+    aggregator.close()
+    with pytest.raises(ValueError, match="begin"):
+        aggregator.close()
+    with pytest.raises(ValueError, match="at least one"):
+        Aggregator().begin({})
+
+
+def test_an_empty_round_has_no_mean_and_a_new_one_starts_from_nothing() -> None:
+    aggregator = opened(model=1)
+    with pytest.raises(InvalidUpdate):
+        aggregator.close()
+    aggregator.begin({"model": 1})
+    aggregator.add({"model": vector(2)}, weight=1)
+    assert aggregator.close().means["model"].tolist() == [2.0]
+
+
+def test_memory_does_not_grow_with_the_number_of_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch is asked for nothing larger than a block after the round was opened."""
+    size, allocated = 3 * BLOCK, list[int]()
+    aggregator = opened(model=size)
+    update = {"model": np.ones(size, dtype=np.float32)}
+    real = torch.empty
+
+    def counting(*shape: Any, **options: Any) -> Tensor:
+        allocated.append(int(np.prod(shape)))
+        return real(*shape, **options)
+
+    monkeypatch.setattr(torch, "empty", counting)
+    tracemalloc.start()
+    aggregator.add(update, weight=1)
+    after_one = tracemalloc.get_traced_memory()[0]
+    for _ in range(50):
+        aggregator.add(update, weight=1)
+    grown = tracemalloc.get_traced_memory()[0] - after_one
+    tracemalloc.stop()
+    assert allocated
+    assert max(allocated) <= BLOCK
+    assert grown < update["model"].nbytes / 10
+
+
+def test_single_updates_are_kept_only_where_they_were_accepted(tmp_path: Path) -> None:
+    aggregator = Aggregator()
+    aggregator.begin({"model": 1}, spill=Spill(tmp_path))
+    aggregator.add({"model": vector(1)}, weight=1)
+    with pytest.raises(InvalidUpdate):
+        aggregator.add({"model": vector(np.nan)}, weight=1)
+    sums = aggregator.close()
+    assert [update.vectors["model"].tolist() for update in sums.individual] == [[1.0]]
