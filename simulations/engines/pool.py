@@ -23,7 +23,7 @@ from fedcad.simulations.engines.packing import unpack
 from fedcad.simulations.engines.shared_arrays import SharedBlock
 from fedcad.simulations.engines.worker import Job, Result, work
 
-_WARM = ["fedcad.simulations.engines.worker", "fedcad.simulations.engines.simulated_client"]
+_WARM = ["fedcad.simulations.engines.warm"]
 _KEPT_BLOCKS = 3
 
 

@@ -148,13 +148,3 @@ def _context(job: Job) -> Context:
 def _message(job: Job, blocks: Mapping[str, SharedBlock]) -> Message:
     block = blocks[job.block] if job.block is not None else None
     return make_message(job.metadata, unpack(job.content, block, copy=False))
-
-
-def _warm_up() -> None:
-    """Use an optimizer once: its first use imports a second's worth of modules."""
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
-    torch.optim.SGD([parameter], lr=0.1).step()
-
-
-_warm_up()

@@ -1,0 +1,163 @@
+import gc
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engine_apps import make_echo_app
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from fedcad.shared.flower_records import array_record
+from fedcad.simulations.engines.in_process import InProcessGrid
+from fedcad.simulations.engines.pool import PoolClosed, WorkerPool
+
+NODES = {1: {"name": "a"}, 2: {"name": "b"}, 3: {"name": "c"}}
+
+
+@pytest.fixture
+def grid(shared_pool):
+    return InProcessGrid(shared_pool, NODES)
+
+
+def message(node, record, what="double", **more):
+    return Message(RecordDict({"do": ConfigRecord({"what": what, **more}), "vectors": record}), node, "train")
+
+
+def vectors(value=1.0, size=1000):
+    array = np.full(size, value, dtype=np.float32)
+    array.flags.writeable = False
+    return array_record({"model": array})
+
+
+def by_node(replies):
+    return {reply.metadata.src_node_id: reply for reply in replies}
+
+
+def arrays(reply):
+    return reply.content.array_records["arrays"]["model"].numpy()
+
+
+def test_every_node_answers_with_its_own_configuration(grid):
+    record = vectors(3.0)
+    assert set(grid.get_node_ids()) == {1, 2, 3}
+    replies = by_node(grid.send_and_receive([message(node, record) for node in NODES]))
+    for node, config in NODES.items():
+        facts = replies[node].content.config_records["facts"]
+        assert facts["name"] == config["name"]
+        assert facts["is_read_only"] is True
+        assert np.array_equal(arrays(replies[node]), np.full(1000, 6.0, np.float32))
+        assert not arrays(replies[node]).flags.writeable
+
+
+def test_a_site_cannot_change_what_another_reads(grid):
+    record = vectors(3.0)
+    for _ in range(3):
+        replies = list(grid.send_and_receive([message(1, record, "scribble"), message(2, record)]))
+        assert by_node(replies)[1].content.config_records["facts"]["errors"] == 2
+        assert arrays(by_node(replies)[2])[0] == 6.0
+    assert record["model"].numpy()[0] == 3.0
+
+
+def test_replies_are_not_overwritten_by_later_ones(grid):
+    """A worker reuses its reply block: what was received before must stay."""
+    replies = [next(iter(grid.send_and_receive([message(1, vectors(float(n)))]))) for n in range(6)]
+    assert [arrays(reply)[0] for reply in replies] == [0, 2, 4, 6, 8, 10]
+
+
+def test_replies_of_growing_and_shrinking_size(grid):
+    for size in (10, 100_000, 5, 300_000, 0, 7):
+        [reply] = grid.send_and_receive([message(1, vectors(2.0, size))])
+        assert np.array_equal(arrays(reply), np.full(size, 4.0, np.float32))
+
+
+def test_errors_become_error_replies(grid):
+    reasons = {}
+    for what in ("raise", "refuse", "error"):
+        [reply] = grid.send_and_receive([message(1, vectors(), what)])
+        assert reply.has_error()
+        reasons[what] = reply.error.reason
+    assert reasons == {
+        "raise": "ZeroDivisionError: by nothing",
+        "refuse": "the table is empty",
+        "error": "as asked",
+    }
+
+
+def test_blocks_are_shared_by_messages_with_one_record_and_freed_with_it(grid):
+    record = vectors()
+    list(grid.send_and_receive([message(node, record) for node in NODES]))
+    assert len(grid._blocks) == 1
+    del record
+    gc.collect()
+    assert grid._blocks == {}
+
+
+def test_replies_to_other_questions_are_kept_for_who_asks(grid):
+    first = list(grid.push_messages([message(1, vectors(1.0))]))
+    second = list(grid.push_messages([message(2, vectors(2.0))]))
+    found = []
+    while not found:
+        found = list(grid.pull_messages(second))
+    assert found[0].metadata.reply_to_message_id == second[0]
+    later = []
+    while not later:
+        later = list(grid.pull_messages(first))
+    assert arrays(later[0])[0] == 2.0
+
+
+def test_many_interleaved_blocks_on_one_worker():
+    """Blocks are remembered by both sides; the two memories must agree on what was sent."""
+    with WorkerPool(make_echo_app, 1) as pool:
+        grids = [InProcessGrid(pool, NODES) for _ in range(7)]
+        records = [vectors(float(number)) for number in range(7)]
+        order = [0, 1, 2, 3, 0, 4, 0, 5, 1, 0, 6, 2, 0, 1, 3, 4, 0, 6, 5, 0, 1, 1, 2]
+        for number in order:
+            [reply] = grids[number].send_and_receive([message(1, records[number])])
+            assert not reply.has_error(), reply.error
+            assert arrays(reply)[0] == 2.0 * number
+
+
+def open_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_two_hundred_jobs_leak_nothing(shared_pool):
+    grid = InProcessGrid(shared_pool, NODES)
+    shm = set(Path("/dev/shm").iterdir())
+
+    def in_workers():
+        replies = [
+            next(iter(grid.send_and_receive([message(1, vectors(), "descriptors")]))) for _ in range(6)
+        ]
+        return max(int(reply.content.config_records["facts"]["count"]) for reply in replies)
+
+    for _ in range(10):
+        list(grid.send_and_receive([message(1, vectors())]))
+    gc.collect()
+    here, there = open_descriptors(), in_workers()
+    for number in range(100):
+        list(grid.send_and_receive([message(n, vectors(float(number), 10_000)) for n in (1, 2)]))
+    gc.collect()
+    assert open_descriptors() <= here + 2
+    # A worker keeps up to four blocks; 200 jobs would leak 400 descriptors.
+    assert in_workers() <= there + 20
+    assert set(Path("/dev/shm").iterdir()) <= shm
+
+
+def test_nothing_arrives_after_a_kill():
+    with WorkerPool(make_echo_app, 1) as pool:
+        grid = InProcessGrid(pool, NODES)
+        identities = list(grid.push_messages([message(1, vectors(), "sleep", seconds=30.0)]))
+        threading.Timer(0.3, pool.kill).start()
+        with pytest.raises(PoolClosed):
+            while True:
+                assert list(grid.pull_messages(identities)) == []
+        with pytest.raises(PoolClosed):
+            list(grid.push_messages([message(1, vectors())]))
+
+
+def test_a_grid_in_memory_has_no_flower_run(grid):
+    with pytest.raises(NotImplementedError):
+        _ = grid.run
+    made = grid.create_message(RecordDict(), "query", 2, "1")
+    assert made.metadata.dst_node_id == 2
