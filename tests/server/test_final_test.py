@@ -1,0 +1,86 @@
+"""The last test: statistics of every asked site, or an error that names the site."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from study_factory import DirectChannel, make_contract, make_sites
+
+from fedcad.server.channel import Lost
+from fedcad.server.final_test import statistics_of
+from fedcad.shared.errors import FedCADError, InvalidUpdate, ProtocolError
+from fedcad.shared.messages import Refusal, RoundPlan, Update
+from fedcad.shared.metrics.registry import statistics_for
+
+CONTRACT = make_contract()
+MODEL = CONTRACT.initial.numpy()
+
+
+def test_each_site_gives_its_sample_and_replicates() -> None:
+    channel = DirectChannel(make_sites(CONTRACT))
+    found = statistics_of(CONTRACT, channel, {"model": MODEL}, sites=["a", "b"])
+    family = statistics_for(CONTRACT.study)
+    assert {site: (values.shape, values.dtype) for site, values in found.items()} == {
+        site: ((3, family.size), np.dtype(np.int64)) for site in ("a", "b")
+    }
+    assert found["a"][0][-1] == 3
+    assert {plan.work for _, plan in channel.plans} == {("test",)}
+    assert {plan.round for _, plan in channel.plans} == {0}
+
+
+def test_an_ensemble_is_the_mean_output_not_the_mean_model() -> None:
+    channel = DirectChannel(make_sites(CONTRACT, "a"))
+    other = MODEL * -3
+    ensemble = statistics_of(CONTRACT, channel, {"x": MODEL, "y": other}, sites=["a"])["a"]
+    middle = statistics_of(CONTRACT, channel, {"model": (MODEL + other) / 2}, sites=["a"])["a"]
+    assert ensemble.shape == middle.shape
+    assert not np.array_equal(ensemble, middle)
+
+
+WRONG: dict[str, tuple[type[FedCADError], str, Callable[[RoundPlan, Update], Any]]] = {
+    "lost": (ProtocolError, "site b gave no test", lambda plan, update: Lost("cable")),
+    "refused": (
+        ProtocolError,
+        "site b gave no test",
+        lambda plan, update: Refusal(plan=plan.identity, site="b", code="no-data"),
+    ),
+    "without statistics": (
+        ProtocolError,
+        "site b gave no",
+        lambda plan, update: replace(update, statistics={}),
+    ),
+    "of another site": (
+        ProtocolError,
+        "signed 'a'",
+        lambda plan, update: replace(update, header=update.header.model_copy(update={"site": "a"})),
+    ),
+    "one replicate less": (
+        InvalidUpdate,
+        "expected int64",
+        lambda plan, update: replace(update, statistics={"test": update.statistics["test"][:-1]}),
+    ),
+    "with a model": (
+        InvalidUpdate,
+        "vectors",
+        lambda plan, update: replace(update, vectors={"model": MODEL}),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_anything_else_is_an_error(kind: str) -> None:
+    error, words, spoil = WRONG[kind]
+    channel = DirectChannel(make_sites(CONTRACT), {("b", 0): spoil})
+    with pytest.raises(error, match=words):
+        statistics_of(CONTRACT, channel, {"model": MODEL}, sites=["a", "b", "c"])
+
+
+def test_a_site_that_the_channel_forgets_is_named() -> None:
+    class Forgetful(DirectChannel):
+        def ask(self, plans, vectors, deadline_s):  # type: ignore[no-untyped-def]
+            return (reply for reply in super().ask(plans, vectors, deadline_s) if reply.site != "b")
+
+    with pytest.raises(ProtocolError, match="no answer from b"):
+        statistics_of(CONTRACT, Forgetful(make_sites(CONTRACT)), {"model": MODEL}, sites=["a", "b"])
