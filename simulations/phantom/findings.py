@@ -182,8 +182,9 @@ def draw_nodule(generator: np.random.Generator, thorax: Thorax) -> Nodule:
     return Nodule(
         position_mm=place,
         diameter_mm=diameter,
-        # Small nodules are denser, so that all sizes are about equally hard to see.
-        density=round(float(generator.uniform(2.2, 3.2)) * (1.15 - 0.45 * larger), 4),
+        # Denser than soft tissue, so that a small network can learn it at 64 pixels from some hundred
+        # patients; small nodules denser still, so that all sizes are about equally hard to see.
+        density=round(float(generator.uniform(1.6, 2.4)) * (1.15 - 0.45 * larger), 4),
         spiculation=round(float(np.clip(generator.normal(0.25 + 0.35 * larger, 0.25), 0.0, 1.0)), 4),
         lobulation=round(float(generator.uniform(0.0, 1.0)), 4),
         upper_lobe=is_upper(thorax, place),
@@ -201,8 +202,8 @@ def draw_opacity(generator: np.random.Generator, thorax: Thorax) -> Opacity:
         spread_mm=_vector(np.round(spread, 3)),
         patch_mm=round(float(generator.uniform(15.0, 24.0)), 3),
         patches=int(generator.integers(14, 23)),
-        density=round(0.75 + 0.45 * solid + float(generator.uniform(0.0, 0.2)), 4),
-        grain=round(float(generator.uniform(0.3, 0.5)), 4),
+        density=round(0.50 + 0.35 * solid + float(generator.uniform(0.0, 0.15)), 4),
+        grain=round(float(generator.uniform(0.2, 0.45)), 4),
         softness_mm=round(6.0 - 2.5 * solid, 4),
         shape_seed=int(generator.integers(2**62)),
     )

@@ -26,7 +26,7 @@ from fedcad.simulations.phantom.thorax import WATER_PER_MM, Thorax
 from fedcad.simulations.phantom.vendors import DETECTORS, Detector, detector_named
 from fedcad.simulations.phantom.vessels import vessels
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raise when the same drawn values give other pixels; it is part of every content id."""
 
 _FINE_PIXELS = 192  # least grid for edges; smaller images are averaged from it

@@ -6,8 +6,8 @@ from fedcad.simulations.phantom.anatomy import Part
 from fedcad.simulations.phantom.shapes import Bundle, Ellipsoid, Floats, Shape, Slab
 from fedcad.simulations.phantom.thorax import SIDES, Thorax
 
-CORTEX_PER_MM = 0.014  # added to soft tissue; dense shell
-MARROW_PER_MM = 0.004  # added to soft tissue; spongy core
+CORTEX_PER_MM = 0.016  # added to soft tissue; dense shell
+MARROW_PER_MM = 0.0045  # added to soft tissue; spongy core
 _RIBS = 10
 _FIRST_RIB_MM = 128.0
 

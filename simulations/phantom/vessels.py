@@ -7,9 +7,9 @@ from fedcad.simulations.phantom.anatomy import Part
 from fedcad.simulations.phantom.shapes import Bundle, Ellipsoid, Floats
 from fedcad.simulations.phantom.thorax import SIDES, WATER_PER_MM, Thorax
 
-_CONTRAST = 0.45 * WATER_PER_MM  # blood against aerated lung
+_CONTRAST = 0.55 * WATER_PER_MM  # blood against aerated lung
 _STEPS = 3  # straight pieces of a branch
-_GENERATIONS = 4
+_GENERATIONS = 3
 _WANDER = (0.20, 0.10, 0.20)  # little along the beam, where vessels would show as bright dots
 _CHILDREN = 2
 _FORK = (0.5, 0.3, 0.5)
