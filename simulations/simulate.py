@@ -124,5 +124,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _without_engine(plain: dict[str, Any]) -> dict[str, Any]:
-    simulation = {key: value for key, value in plain.get("simulation", {}).items() if key != "engine"}
+    simulation = plain.get("simulation")
+    if isinstance(simulation, dict):
+        simulation = {key: value for key, value in simulation.items() if key != "engine"}
     return {"simulation": simulation, "study": plain.get("study")}

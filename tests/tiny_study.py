@@ -1,19 +1,25 @@
 """Studies, simulations and cases that are small enough for tests, built with the real code."""
 
+import io
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
+from rich.console import Console
 from torch import Tensor
 
 from fedcad.shared.config.simulation import SimulationConfig
 from fedcad.shared.config.study import StudyConfig
 from fedcad.simulations.archive_writer import SiteArchive
 from fedcad.simulations.hospitals import build_hospitals
+from fedcad.simulations.simulate import Places, simulate_file
 
 CLASSES = ("normal", "opacity", "nodule")
 
@@ -112,3 +118,63 @@ def build_archives(
         partition={"kind": "iid", "sites": sites},
     )
     return build_hospitals(config, data=None, root=root).archives
+
+
+class Simulated(NamedTuple):
+    """What a simulation left in its folder."""
+
+    folder: Path
+    results: dict[str, Any]
+    events: list[dict[str, Any]]
+    printed: str
+
+
+def simulate(
+    folder: Path,
+    *,
+    archives: Path,
+    study: StudyConfig | None = None,
+    simulation: SimulationConfig | None = None,
+    data: Path | None = None,
+    resume: bool = False,
+    report: bool = False,
+) -> Simulated:
+    """Run a whole simulation in this process, as the command does; the report takes most of the time."""
+    printed = io.StringIO()
+    with nullcontext() if report else mock.patch(f"{simulate_file.__module__}.write_report"):
+        simulate_file(
+            simulation or make_simulation(),
+            study or make_study(),
+            places=Places(out=folder, archives=archives, data=data),
+            resume=resume,
+            console=Console(file=printed, width=200),
+        )
+    return read(folder, printed.getvalue())
+
+
+def read(folder: Path, printed: str = "") -> Simulated:
+    """Read what a simulation left."""
+    results = json.loads((folder / "results.json").read_text())
+    events = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    return Simulated(folder, results, events, printed)
+
+
+def rounds_of(run: Simulated) -> list[dict[str, Any]]:
+    """Return the log's closed rounds."""
+    return [event for event in run.events if event["event"] == "round"]
+
+
+def without_times(run: Simulated) -> tuple[Any, Any]:
+    """Return results and events without what a clock decides."""
+    results = {key: value for key, value in run.results.items() if key not in ("time", "engine")}
+    return results, [_without_seconds(event) for event in run.events]
+
+
+def _without_seconds(event: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in event.items() if key != "seconds"}
+    if "participation" in kept:
+        # How long a failure took is measured, not scheduled.
+        kept["participation"] = [
+            part | {"delay_s": None} if part["status"] == "lost" else part for part in kept["participation"]
+        ]
+    return kept

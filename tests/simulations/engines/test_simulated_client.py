@@ -1,0 +1,71 @@
+import json
+
+import pytest
+import tiny_study
+from flwr.app import Context, Message, RecordDict
+
+from fedcad.client.workbench import freeze
+from fedcad.shared.errors import ArchiveError
+from fedcad.shared.flower_records import read_site_info
+from fedcad.simulations.engines.flower_internals import enter_task, name_message
+from fedcad.simulations.engines.simulated_client import describe_error, make_simulated_app
+from fedcad.simulations.runs import SimulatedSite
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    return tiny_study.build_archives(tmp_path_factory.mktemp("archives"), patients=24, sites=2)
+
+
+@pytest.fixture
+def contract(tmp_path):
+    freeze(tiny_study.make_study()).save(tmp_path / "contract")
+    return tmp_path / "contract"
+
+
+def ready(site, contract, tmp_path, **changes):
+    enter_task()
+    message = Message(RecordDict(), 1, "query.ready")
+    name_message(message, "m1")
+    config = site.node_config(contract, tmp_path / "state") | changes
+    return make_simulated_app()(message, Context(1, 1, config, RecordDict(), {}))
+
+
+def info(*arguments):
+    return read_site_info(ready(*arguments).content)
+
+
+def files(archives, *names):
+    return tuple(str(archives[name].site_file) for name in names)
+
+
+def test_one_site(archives, contract, tmp_path):
+    site = info(SimulatedSite("site-1", files(archives, "site-1")), contract, tmp_path)
+    assert site.site == "site-1"
+    assert sum(site.cases.values()) == 12
+    assert min(site.cases.values()) > 0
+
+
+def test_external_site_is_tested_whole(archives, contract, tmp_path):
+    external = SimulatedSite("site-1", files(archives, "site-1"), is_external=True)
+    assert info(external, contract, tmp_path).cases == {"train": 0, "validation": 0, "test": 12}
+    usual = info(SimulatedSite("site-1", files(archives, "site-1")), contract, tmp_path)
+    assert usual.cases["train"] > 0
+
+
+def test_pooled_site_has_the_sum_of_each_part(archives, contract, tmp_path):
+    apart = [info(SimulatedSite(n, files(archives, n)), contract, tmp_path).cases for n in archives]
+    pooled = info(SimulatedSite("pooled", files(archives, *archives)), contract, tmp_path)
+    assert pooled.cases == {part: sum(each[part] for each in apart) for part in apart[0]}
+    assert json.loads(pooled.summary) == {"sources": 2}
+
+
+def test_missing_archive_is_named(contract, tmp_path):
+    reply = ready(SimulatedSite("site-1", (str(tmp_path / "none" / "site.yaml"),)), contract, tmp_path)
+    assert reply.has_error()
+    assert "site.yaml" in reply.error.reason
+
+
+def test_errors_are_told_whole():
+    assert describe_error(ArchiveError("no file")) == "no file"
+    assert describe_error(KeyError("x")) == "KeyError: 'x'"
