@@ -67,8 +67,9 @@ class Contract:
         write_bytes(folder / _TEXT, self._text(tensors))
 
     def _text(self, tensors: bytes) -> bytes:
-        """Return the JSON text that goes with a file of tensors."""
-        return canonical_json(self._plain() | {"tensors_sha256": hashlib.sha256(tensors).hexdigest()})
+        """Return the JSON text that goes with a file of tensors; hashes in it make any change show."""
+        found = {"study_hash": self.study_hash, "tensors_sha256": hashlib.sha256(tensors).hexdigest()}
+        return canonical_json(self._plain() | found)
 
     @classmethod
     def load(cls, folder: Path) -> "Contract":

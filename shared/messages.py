@@ -5,11 +5,11 @@ Sign convention, stated once: an update is ``local − global``, so that the mea
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from fedcad.shared.canonical import canonical_json, hash_of
 from fedcad.shared.config.frozen import Frozen
@@ -112,12 +112,13 @@ class SiteInfo(Frozen):
     summary: str
     """Counts by label, vendor and view as JSON text; no identifiers."""
 
-    @model_validator(mode="after")
-    def _every_part(self) -> Self:
-        missing = {"train", "validation", "test"} - set(self.cases)
+    @field_validator("cases")
+    @classmethod
+    def _every_part(cls, cases: dict[str, int]) -> dict[str, int]:
+        missing = {"train", "validation", "test"} - set(cases)
         if missing:
-            raise ValueError(f"cases lack {sorted(missing)}")
-        return self
+            raise ValueError(f"the parts {sorted(missing)} are missing")
+        return cases
 
 
 def encode(message: Frozen) -> str:

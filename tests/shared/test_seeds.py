@@ -28,7 +28,7 @@ def _by_hand(text: str) -> int:
 @settings(max_examples=100, deadline=None)
 def test_different_places_have_different_seeds_of_63_bits(
     seed, purpose, where, seed_2, purpose_2, where_2
-) -> None:  # type: ignore[no-untyped-def] # noqa: E501
+) -> None:  # type: ignore[no-untyped-def]
     one, other = (seed, purpose, *where), (seed_2, purpose_2, *where_2)
     assert 0 <= derive_seed(*one) < 2**63
     same_place = json.dumps(one) == json.dumps(other)
