@@ -103,7 +103,7 @@ def test_diverging_training_stops_in_words(tmp_path, archives):
     }
     model = {"name": "cnn", "convolutions": [{"features": 4}] * 3, "norm": "none", "activation": "leaky_relu"}
     study = tiny_study.make_study(training=training, model=model)
-    with pytest.raises(QuorumError, match="finite"):
+    with pytest.raises(QuorumError, match="NaN or infinity"):
         tiny_study.simulate(tmp_path / "run", archives=archives, study=study)
 
 
