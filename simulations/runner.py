@@ -85,6 +85,7 @@ class SimulationRun:
 
     def run(self, folder: Path, seed: int) -> dict[str, Any]:
         """Run, or go on, and return the results, which are also in ``results.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
         contract = studies.federated(self._study, seed)
         write_json(folder / "environment.json", environment())
         with self._clock.time("prepare_s"):

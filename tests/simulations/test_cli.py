@@ -1,0 +1,108 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import tiny_study
+
+from fedcad.shared import cli
+from fedcad.simulations import simulate as simulate_module
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Record what the command asks for, without running it."""
+    calls = []
+    monkeypatch.setattr(
+        simulate_module,
+        "simulate_file",
+        lambda simulation, study, **more: calls.append((simulation, study, more)),
+    )
+    return calls
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tiny_study.write_files(
+        tmp_path, study=tiny_study.study_plain(), simulation=tiny_study.simulation_plain()
+    )
+
+
+def test_options_reach_the_simulation(called, path, tmp_path):
+    options = ["--engine", "flower", "--out", str(tmp_path / "o"), "--archives", str(tmp_path / "a")]
+    assert cli.run(["simulate", str(path), *options, "--data", str(tmp_path), "--resume"]) == 0
+    [(simulation, study, more)] = called
+    assert simulation.engine.name == "flower"
+    assert simulation.engine.workers == 2
+    assert study.name == "tiny"
+    assert more["resume"] is True
+    places = more["places"]
+    assert (places.out, places.archives, places.data) == (tmp_path / "o", tmp_path / "a", tmp_path)
+
+
+def test_defaults(called, path, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert cli.run(["simulate", str(path)]) == 0
+    [(simulation, _, more)] = called
+    assert simulation.engine.name == "in-process"
+    assert more["places"].archives == tmp_path / "cache" / "fedcad" / "archives"
+    assert more["places"].out.parts[:2] == ("runs", "tiny")
+    assert more["resume"] is False
+
+
+def test_refusals_are_2_and_in_words(path, tmp_path, capfd):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "file").touch()
+    arguments = ["simulate", str(path), "--out", str(tmp_path / "run")]
+    assert cli.run(arguments) == 2
+    assert "not empty" in capfd.readouterr().err
+    assert cli.run(["simulate", str(tmp_path / "none.yaml")]) == 2
+    assert cli.run(["simulate", str(path), "--engine", "abacus"]) == 2
+    assert cli.run(["compare", str(tmp_path / "run"), str(tmp_path / "run")]) == 2
+
+
+def processes_of(session):
+    from pathlib import Path
+
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except (OSError, IndexError):
+            continue
+        if folder.name.isdigit() and int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [b"federated: 0", b"comparisons: 0"])
+def test_ctrl_c_leaves_nothing_behind_and_resume_goes_on(moment, tmp_path):
+    path = tiny_study.write_files(
+        tmp_path,
+        study=tiny_study.study_plain(rounds=200 if b"federated" in moment else 40),
+        simulation=tiny_study.simulation_plain(),
+    )
+    command = [sys.executable, "-m", "fedcad.shared.cli", "simulate", str(path)]
+    command += ["--out", str(tmp_path / "run"), "--archives", str(tmp_path / "archives")]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    for line in process.stdout:
+        if line.startswith(moment):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    started = time.monotonic()
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert b"Traceback" not in error
+    while processes_of(process.pid):
+        assert time.monotonic() - started < 10, "processes were left behind"
+        time.sleep(0.05)
+    assert not (tmp_path / "run" / "results.json").exists()

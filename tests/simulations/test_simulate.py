@@ -1,0 +1,61 @@
+"""The run folder: claimed, refused, gone on with. Whole simulations are in ``tests/end_to_end``."""
+
+import json
+
+import pytest
+import tiny_study
+
+from fedcad.shared.errors import CheckpointError
+from fedcad.simulations.hospitals import Hospitals
+from fedcad.simulations.simulate import _claim, _claim_data
+
+STUDY = tiny_study.make_study()
+
+
+def claim(out, *, study=STUDY, resume=False, **changes):
+    _claim(out, tiny_study.make_simulation(**changes), study, resume=resume)
+
+
+def test_new_folder_holds_the_resolved_configuration(tmp_path):
+    claim(tmp_path / "a" / "run")
+    plain = json.loads((tmp_path / "a" / "run" / "configuration.json").read_text())
+    assert plain["study"] == STUDY.model_dump(mode="json")
+    assert plain["simulation"]["data"]["patients"] == 60
+
+
+def test_empty_folder_is_fine_and_full_ones_are_not(tmp_path):
+    claim(tmp_path)
+    with pytest.raises(CheckpointError, match="add --resume"):
+        claim(tmp_path)
+    claim(tmp_path, resume=True)
+    (tmp_path / "configuration.json").unlink()
+    (tmp_path / "other").touch()
+    with pytest.raises(CheckpointError, match="not empty"):
+        claim(tmp_path, resume=True)
+
+
+def test_any_change_but_the_engine_is_refused(tmp_path):
+    claim(tmp_path)
+    claim(tmp_path, resume=True, engine={"name": "flower", "workers": 7})
+    with pytest.raises(CheckpointError, match="another configuration"):
+        claim(tmp_path, resume=True, partition_seed=9)
+    with pytest.raises(CheckpointError, match="another configuration"):
+        claim(tmp_path, resume=True, study=tiny_study.make_study(rounds=9))
+
+
+def test_interrupted_claim_of_several_seeds_can_be_resumed(tmp_path):
+    """Kill -9 between the folders: the run's own file is written first."""
+    claim(tmp_path, seeds=[1, 2, 3])
+    (tmp_path / "seed-3" / "configuration.json").unlink()
+    (tmp_path / "seed-3").rmdir()
+    claim(tmp_path, seeds=[1, 2, 3], resume=True)
+    assert (tmp_path / "seed-3" / "configuration.json").exists()
+
+
+def test_other_data_are_refused(tmp_path):
+    first = tiny_study.build_archives(tmp_path / "archives", patients=6)
+    second = tiny_study.build_archives(tmp_path / "archives", patients=7)
+    _claim_data(tmp_path, Hospitals(first, (), ()))
+    _claim_data(tmp_path, Hospitals(first, (), ()))
+    with pytest.raises(CheckpointError, match="other data"):
+        _claim_data(tmp_path, Hospitals(second, (), ()))
