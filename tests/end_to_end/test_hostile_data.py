@@ -57,7 +57,7 @@ def patients(count, labels=CLASSES):
     return [(f"p{number:03d}", labels[number % len(labels)]) for number in range(count)]
 
 
-def simulate(tmp_path, *, study=None, **changes):
+def simulate(tmp_path, *, study=None, report=False, **changes):
     simulation = tiny_study.make_simulation(
         **{
             "data": {"kind": "image-folder"},
@@ -73,6 +73,7 @@ def simulate(tmp_path, *, study=None, **changes):
         study=tiny_study.make_study(**plain),
         simulation=simulation,
         data=tmp_path / "data",
+        report=report,
     )
 
 
@@ -207,7 +208,9 @@ def test_every_image_unreadable(tmp_path):
 
 def test_study_without_test_patients_ends_with_a_note(tmp_path):
     write_folder(tmp_path / "data", "both", patients(12))
-    run = simulate(tmp_path, study={"data": {"split": {"train": 0.5, "validation": 0.5, "test": 0.0}}})
+    run = simulate(
+        tmp_path, study={"data": {"split": {"train": 0.5, "validation": 0.5, "test": 0.0}}}, report=True
+    )
     assert run.results["status"] == "completed"
     assert run.results["evaluations"] == []
     assert "no site has a test case" in " ".join(run.results["notes"])
