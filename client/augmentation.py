@@ -1,6 +1,6 @@
 """Random changes of training images: drawn, then applied, to a whole batch at once.
 
-Legend of shapes: B cases; images are (B, 1, rows, columns), values about 0 to 1.
+Legend of shapes: B cases; images are (B, 1, rows, columns).
 """
 
 import math
@@ -49,7 +49,11 @@ def draw(config: AugmentationConfig, cases: int, generator: torch.Generator) -> 
 
 
 def apply(drawn: Drawn, images: Tensor) -> Tensor:
-    """Apply drawn changes: brightness, then one bilinear resampling, black outside the image."""
+    """Apply drawn changes: brightness, then one bilinear resampling, 0 outside the image.
+
+    0 is black for display values. For standardised images it is the image's mean, and the factor on values
+    changes the contrast.
+    """
     scaled = images * drawn.brightness.view(-1, 1, 1, 1)
     cos, sin = torch.cos(drawn.angle) / drawn.zoom, torch.sin(drawn.angle) / drawn.zoom
     row_x = torch.stack([cos * drawn.mirror, -sin, 2 * drawn.shift_columns], dim=1)

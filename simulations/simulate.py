@@ -1,6 +1,9 @@
 """The whole of ``fedcad simulate``: folders, workers, one run for each seed, reports."""
 
+import fcntl
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,11 +64,30 @@ def simulate_file(
     out = places.out
     folders = {seed: out if len(config.seeds) == 1 else out / f"seed-{seed}" for seed in config.seeds}
     _claim(out, config, study, resume=resume)
+    with _locked(out):
+        stopped = _run_all(config, study, folders=folders, places=places, console=console)
+    for folder in folders.values():
+        report = write_report(folder)
+        print_summary(read_run(folder), console)
+        console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+    if stopped:
+        raise QuorumError(stopped[0])
+
+
+def _run_all(
+    config: SimulationConfig,
+    study: StudyConfig,
+    *,
+    folders: Mapping[int, Path],
+    places: Places,
+    console: Console,
+) -> list[str]:
+    """Run under each seed and return why runs stopped, if any did."""
     workers = config.engine.workers or default_workers()
     stopped = []
     with WorkerPool(make_simulated_app, workers) as pool, make_display(console) as display:
         hospitals = build_hospitals(config, data=places.data, root=places.archives, progress=display.update)
-        _claim_data(out, hospitals)
+        _claim_data(places.out, hospitals)
         for note in hospitals.notes:
             display.say(f"  note: {note}")
         for seed, folder in folders.items():
@@ -73,12 +95,23 @@ def simulate_file(
             results = run.run(folder, seed)
             if results["status"] != "completed":
                 stopped.append(results["reason"])
-    for folder in folders.values():
-        report = write_report(folder)
-        print_summary(read_run(folder), console)
-        console.print(f"Report: {report}", highlight=False, soft_wrap=True)
-    if stopped:
-        raise QuorumError(stopped[0])
+    return stopped
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold a run folder, so that no second process goes on with a run that is still going.
+
+    The kernel drops the lock when the process ends, however it ends.
+    """
+    with (out / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CheckpointError(
+                f"{out}: another process is working on this run; wait for it, or choose another --out"
+            ) from error
+        yield
 
 
 def _claim(out: Path, config: SimulationConfig, study: StudyConfig, *, resume: bool) -> None:

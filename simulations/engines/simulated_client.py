@@ -5,6 +5,7 @@ A node's configuration says: ``site`` (name), ``site-files`` (JSON list; several
 """
 
 import json
+from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from fedcad.shared.contract import Contract
 from fedcad.shared.errors import FedCADError
 from fedcad.simulations.engines.faults import inject_faults
 from fedcad.simulations.pooling import PooledCases
+
+_KEPT_BENCHES = 4
 
 
 def make_simulated_app() -> ClientApp:
@@ -47,9 +50,23 @@ def _open_node(context: Context) -> Node:
     return Node(str(config["site"]), data, bench, state=Path(str(config["state"])))
 
 
-@lru_cache(maxsize=8)
+_benches: OrderedDict[str, Workbench] = OrderedDict()
+"""By study: all runs of one study share the networks, whichever folder their contract is in."""
+
+
 def _bench(contract_folder: str) -> Workbench:
-    return Workbench(Contract.load(Path(contract_folder)))
+    study = _study_hash(contract_folder)
+    if study not in _benches:
+        _benches[study] = Workbench(Contract.load(Path(contract_folder)))
+    _benches.move_to_end(study)
+    while len(_benches) > _KEPT_BENCHES:
+        _benches.popitem(last=False)
+    return _benches[study]
+
+
+@lru_cache(maxsize=4096)
+def _study_hash(contract_folder: str) -> str:
+    return Contract.load(Path(contract_folder)).study_hash
 
 
 def _cases_key(study: StudyConfig) -> str:

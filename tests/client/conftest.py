@@ -1,7 +1,7 @@
 import pytest
+import tiny_study
 import torch
 
-import tiny_study
 from fedcad.client.workbench import Workbench, freeze
 
 

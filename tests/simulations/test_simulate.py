@@ -7,7 +7,7 @@ import tiny_study
 
 from fedcad.shared.errors import CheckpointError
 from fedcad.simulations.hospitals import Hospitals
-from fedcad.simulations.simulate import _claim, _claim_data
+from fedcad.simulations.simulate import _claim, _claim_data, _locked
 
 STUDY = tiny_study.make_study()
 
@@ -50,6 +50,13 @@ def test_interrupted_claim_of_several_seeds_can_be_resumed(tmp_path):
     (tmp_path / "seed-3").rmdir()
     claim(tmp_path, seeds=[1, 2, 3], resume=True)
     assert (tmp_path / "seed-3" / "configuration.json").exists()
+
+
+def test_run_that_is_still_going_is_left_alone(tmp_path):
+    with _locked(tmp_path), pytest.raises(CheckpointError, match="another process"), _locked(tmp_path):
+        pass
+    with _locked(tmp_path):
+        pass
 
 
 def test_other_data_are_refused(tmp_path):
