@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from fedcad.server.aggregation import BLOCK, FRACTION_BITS, LIMIT, SCALE, Aggregator, ExactSum
+from fedcad.server.aggregation import BLOCK, FRACTION_BITS, LIMIT, SCALE, SMALL, Aggregator, ExactSum
 from fedcad.server.spill import Spill
 from fedcad.shared.errors import InvalidUpdate
 from fedcad.shared.messages import LARGEST_WEIGHT
@@ -322,3 +322,37 @@ def test_single_updates_are_kept_only_where_they_were_accepted(tmp_path: Path) -
         aggregator.add({"model": vector(np.nan)}, weight=1)
     sums = aggregator.close()
     assert [update.vectors["model"].tolist() for update in sums.individual] == [[1.0]]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(
+                st.floats(-(2.0**19), 2.0**19, width=32),
+                st.floats(-(2.0**-20), 2.0**-20, width=32),
+                st.sampled_from(
+                    [SMALL, -SMALL, SMALL - 2.0**-5, SMALL - 2.0**-4, 1.5 * 2.0**-32, 2.0**-33, 0.0]
+                ),
+            ),
+            st.integers(1, 500),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.integers(0, 8),
+)
+@settings(max_examples=200, deadline=None)
+def test_small_and_large_values_give_the_same_fixed_point(pairs: list[tuple[float, int]], cut: int) -> None:
+    """Both ways of conversion, mixed, read in between, and combined, are the sum of big integers."""
+    first, second = ExactSum.of_size(1), ExactSum.of_size(1)
+    for number, (value, weight) in enumerate(pairs):
+        part = first if number < cut else second
+        part.add(torch.tensor([value]), weight=weight)
+        if number % 3 == 0:
+            assert part.total.dtype == torch.int64
+    before = first.total.item() + second.total.item()
+    first.combine(second)
+    exact = sum(weight * fixed_point(value) for value, weight in pairs)
+    assert (first.total.item(), before) == (exact, exact)
+    mean = np.float32(np.float64(exact) / (first.weight * SCALE))
+    assert first.mean().numpy().tobytes() == mean.tobytes()
