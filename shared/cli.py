@@ -58,7 +58,6 @@ EXTRA_OF_MODULE = {
     "gdcm": "client",
     "scipy": "client",
     "jinja2": "simulation",
-    "markupsafe": "simulation",
     "matplotlib": "simulation",
     "PIL": "simulation",
     "ray": "simulation",
