@@ -5,8 +5,12 @@ Same apps, same bits as in process: one torch thread for each client.
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -45,14 +49,45 @@ class PartitionedApp(ClientApp):
 class _ConfiguredServer(ServerApp):
     """A server app whose run configuration is set here: ``run_simulation`` cannot pass one."""
 
-    def __init__(self, server_app: ServerApp, folder: Path) -> None:
+    def __init__(self, server_app: ServerApp, folder: Path, interrupted: threading.Event) -> None:
         super().__init__()
         self._server_app = server_app
         self._folder = folder
+        self._interrupted = interrupted
 
     def __call__(self, grid: Grid, context: Context) -> None:
         context.run_config = {"run-directory": str(self._folder)}
+        pull = grid.pull_messages
+
+        def pull_unless_interrupted(message_ids: Iterable[str]) -> Iterable[Message]:
+            if self._interrupted.is_set():
+                raise RuntimeError("the simulation was interrupted")
+            return pull(message_ids)
+
+        grid.pull_messages = pull_unless_interrupted  # type: ignore[method-assign]
         self._server_app(grid, context)
+
+
+@contextmanager
+def _noticing_ctrl_c(interrupted: threading.Event) -> Iterator[None]:
+    """Set an event on Ctrl-C, then interrupt as usual.
+
+    Why: flwr 1.41 answers Ctrl-C by waiting for the server app's thread, which would wait for replies that
+    never come.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, notice)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_on_flower(
@@ -71,12 +106,14 @@ def run_on_flower(
     from flwr.simulation import run_simulation
 
     logging.getLogger("flwr").setLevel(logging.ERROR)
-    run_simulation(
-        server_app=_ConfiguredServer(server_app, folder),
-        client_app=PartitionedApp(nodes),
-        num_supernodes=len(nodes),
-        backend_config={
-            "init_args": {"num_cpus": workers, "log_to_driver": False, "logging_level": logging.ERROR},
-            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-        },
-    )
+    interrupted = threading.Event()
+    with _noticing_ctrl_c(interrupted):
+        run_simulation(
+            server_app=_ConfiguredServer(server_app, folder, interrupted),
+            client_app=PartitionedApp(nodes),
+            num_supernodes=len(nodes),
+            backend_config={
+                "init_args": {"num_cpus": workers, "log_to_driver": False, "logging_level": logging.ERROR},
+                "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+            },
+        )

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from fedcad.shared.flower_records import array_record
+from fedcad.shared.flower_records import LiveArray
 from fedcad.simulations.engines.shared_arrays import Arrays, Placement, SharedBlock, place, write
 
 
@@ -54,14 +54,30 @@ def write_arrays(
 
 
 def unpack(packed: Packed, block: SharedBlock | None, *, copy: bool) -> RecordDict:
-    """Rebuild a content; its arrays are read-only views of the block, or copies."""
+    """Rebuild a content; its arrays are read-only views of the block, or copies.
+
+    Views of one place are one :class:`LiveArray` however often they are asked for, so that the hash of a
+    broadcast is computed once by each worker, not once for each site.
+    """
     content = RecordDict()
     for name, placements in packed.arrays.items():
-        views = {} if block is None else {placement.name: placement.view(block) for placement in placements}
-        arrays = {key: view.copy() if copy else view for key, view in views.items()}
-        for array in arrays.values():
-            array.flags.writeable = False
-        content[name] = array_record(arrays)
+        record = ArrayRecord()
+        for placement in () if block is None else placements:
+            record[placement.name] = _live(placement, block, copy=copy)
+        content[name] = record
     for name, values in packed.texts.items():
         content[name] = ConfigRecord(dict(values))
     return content
+
+
+def _live(placement: Placement, block: SharedBlock, *, copy: bool) -> LiveArray:
+    if not copy and placement in block.views:
+        return block.views[placement]
+    values = placement.view(block)
+    if copy:
+        values = values.copy()
+    values.flags.writeable = False
+    live = LiveArray(values)
+    if not copy:
+        block.views[placement] = live
+    return live

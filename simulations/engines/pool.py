@@ -19,11 +19,11 @@ from typing import Any
 from flwr.app import RecordDict
 from flwr.clientapp import ClientApp
 
+from fedcad.simulations.engines.early import start_fork_server
 from fedcad.simulations.engines.packing import unpack
 from fedcad.simulations.engines.shared_arrays import SharedBlock
 from fedcad.simulations.engines.worker import Job, Result, work
 
-_WARM = ["fedcad.simulations.engines.warm"]
 _KEPT_BLOCKS = 3
 
 
@@ -54,8 +54,8 @@ class WorkerPool:
             make_app: A picklable function that returns the client app, called once in each worker.
             workers: Number of processes.
         """
+        start_fork_server()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(_WARM)
         self._jobs: queue.SimpleQueue[tuple[Job, SharedBlock | None, Future[RecordDict]] | None]
         self._jobs = queue.SimpleQueue()
         self.workers = workers

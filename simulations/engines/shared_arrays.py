@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
 _ALIGNMENT = 64
+_FLAGS = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+"""All pages are mapped at once where the system can: one by one takes several times longer."""
 _numbers = itertools.count()
 
 
@@ -28,6 +30,7 @@ class SharedBlock:
     Attributes:
         identity: Unique name within the process that made it.
         size: Bytes.
+        views: What readers keep about arrays in it, by place; goes with the block.
     """
 
     def __init__(self, descriptor: int, size: int, identity: str, *, is_writable: bool = True) -> None:
@@ -35,8 +38,9 @@ class SharedBlock:
         self.identity = identity
         self.size = size
         self._descriptor = descriptor
-        access = mmap.ACCESS_WRITE if is_writable else mmap.ACCESS_READ
-        self.memory = mmap.mmap(descriptor, size, access=access)
+        self.views: dict[Placement, Any] = {}
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if is_writable else 0)
+        self.memory = mmap.mmap(descriptor, size, flags=_FLAGS, prot=protection)
 
     @classmethod
     def create(cls, size: int) -> "SharedBlock":
