@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 from fedcad.shared.config.frozen import Frozen
 from fedcad.shared.config.models import ModelConfig
 
-
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
