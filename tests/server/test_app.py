@@ -30,7 +30,7 @@ from fedcad.server.outcome import model_hash, read_outcome
 from fedcad.server.settings import RunSettings
 from fedcad.shared.canonical import hash_of_vectors
 from fedcad.shared.contract import Contract
-from fedcad.shared.flower_records import answer_content, read_plan
+from fedcad.shared.flower_records import answer_content, array_record, plan_content, read_plan
 from fedcad.shared.messages import RoundPlan, SiteInfo, Update
 from fedcad.simulations.engines.flower_internals import (
     enter_task,
@@ -82,6 +82,8 @@ class MemoryGrid(Grid):
         self.order: list[tuple[str, int]] = []
         self.unsent: set[int] = set()
         self.twice = False
+        self.forged: dict[int, int] = {}
+        self.stale: list[Message] = []
         self._finished: list[Message] = []
         self._numbers = itertools.count()
 
@@ -116,14 +118,17 @@ class MemoryGrid(Grid):
             reply = spoil(arrived, reply)
         if reply is not None:
             body = reply.error if reply.has_error() else over_the_wire(reply.content)
-            self._finished.append(make_message(reply_metadata(metadata, time.time()), body))
+            told = reply_metadata(metadata, time.time())
+            told["src_node_id"] = self.forged.get(node, node) if kind == "train" else node
+            self._finished.append(make_message(told, body))
         return identity
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         wanted = set(message_ids)
         found = [m for m in self._finished if m.metadata.reply_to_message_id in wanted]
         self._finished = [m for m in self._finished if m.metadata.reply_to_message_id not in wanted]
-        return found * 2 if self.twice else found
+        stale, self.stale = self.stale, []
+        return [*stale, *found, *(found if self.twice else ())]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Any:
         raise NotImplementedError
@@ -562,6 +567,47 @@ def test_a_reply_that_comes_twice_counts_once(contract: Contract) -> None:
     grid.twice = True
     replies = list(channel.ask(plans_for(contract, "a", "b"), {"model": contract.initial.numpy()}, 60.0))
     assert sorted(reply.site for reply in replies) == ["a", "b"]
+
+
+def test_a_reply_to_an_earlier_question_is_not_taken_for_the_answer(contract: Contract) -> None:
+    grid = MemoryGrid(numbered(make_sites(contract)))
+    channel = GridChannel(grid, "abc", virtual_clock=True)
+    channel.ready()
+    vectors = {"model": contract.initial.numpy()}
+    plans = plans_for(contract, "a")
+    grid.push_messages([Message(plan_content(plans["a"], array_record(vectors)), 11, "train")])
+    grid.stale, grid._finished = grid._finished, []
+    again = {"a": plans["a"].model_copy(update={"attempt": 2})}
+    (reply,) = channel.ask(again, vectors, 60.0)
+    assert isinstance(reply.answer, Update)
+    assert reply.answer.header.plan == again["a"].identity
+
+
+def test_a_node_that_speaks_for_another_is_heard_once_and_the_other_not_at_all(contract: Contract) -> None:
+    grid = MemoryGrid(numbered(make_sites(contract)))
+    channel = GridChannel(grid, "abc", virtual_clock=True)
+    channel.ready()
+    for forged in ({12: 11}, {12: 99}):
+        grid.forged = forged
+        asked = plans_for(contract, "a", "b")
+        replies = list(channel.ask(asked, {"model": contract.initial.numpy()}, 60.0))
+        assert sorted(reply.site for reply in replies) == ["a", "b"]
+        answers = {reply.site: reply.answer for reply in replies}
+        assert isinstance(answers["a"], Update)
+        assert isinstance(answers["b"], Lost)
+
+
+def test_neither_of_two_nodes_of_one_name_is_asked_later(contract: Contract) -> None:
+    sites = make_sites(contract)
+    grid = MemoryGrid({11: sites[0], 12: sites[1], 14: sites[1]})
+    channel = GridChannel(grid, "ab", virtual_clock=True)
+    channel.ready()
+    replies = {
+        reply.site: reply.answer
+        for reply in channel.ask(plans_for(contract, "a", "b"), {"model": contract.initial.numpy()}, 60.0)
+    }
+    assert isinstance(replies["a"], Update)
+    assert replies["b"] == Lost("it was not ready")
 
 
 def test_sizes_are_of_the_arrays_that_went_and_came(contract: Contract) -> None:

@@ -508,8 +508,23 @@ def test_last_round_takes_the_last_version_with_its_own_loss(tmp_path: Path) -> 
     assert (final.selection.sites, final.selection.loss) == validated(tmp_path)[3]
 
 
-def test_last_round_of_a_stopped_run_is_the_last_one_closed(tmp_path: Path) -> None:
-    contract = make_contract(validation=False)
+def test_last_round_takes_the_last_version_although_it_is_worse(tmp_path: Path) -> None:
+    wild = {"name": "sgd", "learning_rate": 10.0, "momentum": 0.9}
+    contract = make_contract(
+        algorithm={"name": "fedopt", "server_optimizer": wild},
+        evaluation={"selection": "last_round", "score_bins": 16},
+        rounds=6,
+    )
+    final = make_run(tmp_path, contract, DirectChannel(make_sites(contract))).run()
+    found = validated(tmp_path)
+    assert found[6][1] > min(loss for _, loss in found.values())
+    assert (final.selection.version, final.selection.loss) == (6, found[6][1])
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_last_round_of_a_stopped_run_is_the_last_one_closed(tmp_path: Path, validation: bool) -> None:
+    last = {"evaluation": {"selection": "last_round", "score_bins": 16}}
+    contract = make_contract(validation=validation, **last)
     channel = DirectChannel(make_sites(contract), {(site, 3): MISCHIEF["lost"][2] for site in "abc"})
     with pytest.raises(QuorumError):
         make_run(tmp_path, contract, channel).run()
