@@ -13,10 +13,10 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from fedcad.server.spill import Spill
+from fedcad.server.tensor_file import write_tensors
 from fedcad.shared.algorithms.interface import State
 from fedcad.shared.atomic_files import remove_leftovers, write_bytes
 from fedcad.shared.canonical import hash_of
@@ -82,11 +82,9 @@ class CheckpointStore:
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint whole, then remove all but the two newest."""
         name = f"round-{checkpoint.round:04d}{'-final' if checkpoint.is_finished else ''}"
-        tensors = {f"state/{key}": tensor.contiguous() for key, tensor in checkpoint.state.items()}
-        tensors["selected/model"] = checkpoint.selection.model.clone()
-        content = save_tensors(tensors)
-        write_bytes(self._folder / f"{name}.safetensors", content)
-        plain = _to_plain(checkpoint, hashlib.sha256(content).hexdigest())
+        tensors = {f"state/{key}": tensor for key, tensor in checkpoint.state.items()}
+        tensors["selected/model"] = checkpoint.selection.model
+        plain = _to_plain(checkpoint, write_tensors(self._folder / f"{name}.safetensors", tensors))
         text = json.dumps(plain | {"sha256": hash_of(plain)}, indent=1)
         write_bytes(self._folder / f"{name}.json", text.encode())
         self._remove_old()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
 
 from fedcad.shared.flower_records import LiveArray
 from fedcad.simulations.engines.shared_arrays import Arrays, Placement, SharedBlock, place, write
@@ -62,8 +63,9 @@ def unpack(packed: Packed, block: SharedBlock | None, *, copy: bool) -> RecordDi
     content = RecordDict()
     for name, placements in packed.arrays.items():
         record = ArrayRecord()
-        for placement in () if block is None else placements:
-            record[placement.name] = _live(placement, block, copy=copy)
+        if block is not None:
+            for placement in placements:
+                record[placement.name] = _live(placement, block, copy=copy)
         content[name] = record
     for name, values in packed.texts.items():
         content[name] = ConfigRecord(dict(values))
@@ -71,13 +73,14 @@ def unpack(packed: Packed, block: SharedBlock | None, *, copy: bool) -> RecordDi
 
 
 def _live(placement: Placement, block: SharedBlock, *, copy: bool) -> LiveArray:
-    if not copy and placement in block.views:
-        return block.views[placement]
-    values = placement.view(block)
     if copy:
-        values = values.copy()
+        return _frozen(placement.view(block).copy())
+    if placement not in block.views:
+        block.views[placement] = _frozen(placement.view(block))
+    known: LiveArray = block.views[placement]
+    return known
+
+
+def _frozen(values: NDArray[Any]) -> LiveArray:
     values.flags.writeable = False
-    live = LiveArray(values)
-    if not copy:
-        block.views[placement] = live
-    return live
+    return LiveArray(values)
