@@ -85,7 +85,9 @@ def run_until_killed(prepare, action):
     child = os.fork()
     if child == 0:
         try:
-            forkserver._forkserver.ensure_running = lambda: None
+            # It is not this process's child, so that it cannot be waited for.
+            forkserver.ForkServer.ensure_running = lambda _: None
+            forkserver.ensure_running = lambda: None
             prepare()
             action()
         except BaseException:  # noqa: BLE001 - the child must never return into pytest
