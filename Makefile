@@ -27,7 +27,8 @@ bench: $(READY)  ## Benchmarks; writes docs/benchmarks.md
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "Installing FedCAD and what it needs into $(VENV); this takes a few minutes the first time."
+	$(BIN)/pip install -qq --disable-pip-version-check --editable '.[dev]'
 	touch $(READY)
 
 clean:  ## Remove the environment and everything built

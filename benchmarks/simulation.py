@@ -24,6 +24,8 @@ PLAIN, OURS, FLOWER = "plain_training", "fedcad_engine", "flower_engine"
 TITLES = {PLAIN: "plain torch", OURS: "FedCAD in-process", FLOWER: "Flower (Ray)"}
 SAME_WORK = 1e-4
 """Relative difference of the final Σ|w| above which two columns did not do the same work."""
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "THP_MEM_ALLOC_ENABLE": "1"}
+"""Of every column: one thread, and huge pages for torch's large tensors, which helps all of them."""
 _MEMORY_ROUNDS = 3
 _FLOWER_LEAST = {"cnn": 2.0, "resnet18": 2.5}
 _WHOLE_RUN = {5: 1.25, 10: 1.15}
@@ -46,7 +48,7 @@ def run_once(engine: str, folder: Path, rounds: int, workers: int, *, memory: bo
     """Run one column and return what it took."""
     with tempfile.NamedTemporaryFile(suffix=".json") as result:
         command = [sys.executable, "-m", "benchmarks.one_run", engine, str(folder), str(rounds)]
-        cost = measure([*command, str(workers), result.name], {"OMP_NUM_THREADS": "1"}, memory=memory)
+        cost = measure([*command, str(workers), result.name], ENVIRONMENT, memory=memory)
         found = json.loads(Path(result.name).read_text())
     ends = found["ends"]
     later = [end - start for start, end in itertools.pairwise(ends)]

@@ -13,7 +13,6 @@ WITHOUT_TESTS = {
     "shared/tasks/interface.py": "a protocol and records; tests/contracts/test_tasks.py",
     "shared/metrics/interface.py": "a protocol and a record; the tests of its families use them",
     "simulations/datasets/interface.py": "a protocol and records; the tests of the data sets use them",
-    "client/case_source.py": "a protocol; the tests of the node use it",
     "shared/version.py": "a constant",
 }
 """Modules whose behaviour is tested where they are used, each with the reason."""
