@@ -70,7 +70,7 @@ class Node:
         self._bench.become(personal)
         models = {name: tensor_of(values) for name, values in broadcast.items()}
         statistics: dict[str, NDArray[np.int64]] = {
-            PART_OF[work]: self._evaluate(list(models.values()), PART_OF[work])
+            PART_OF[work]: self._evaluate(_evaluated(models), PART_OF[work])
             for work in plan.work
             if work in PART_OF and self._count(PART_OF[work])
         }
@@ -87,16 +87,25 @@ class Node:
 
     def _objection(self, plan: RoundPlan, broadcast: Vectors, broadcast_hash: str) -> Objection | None:
         """Check a plan before any data is touched."""
-        size = self._contract.layout.size
         if plan.study_hash != self._contract.study_hash:
             return "wrong-study"
-        if not broadcast or any(values.shape != (size,) for values in broadcast.values()):
+        if not self._is_expected(plan, broadcast):
             return "wrong-broadcast"
         if broadcast_hash != plan.broadcast_hash:
             return "wrong-broadcast"
         if "train" in plan.work and self._count("train") == 0:
             return "no-data"
         return None
+
+    def _is_expected(self, plan: RoundPlan, broadcast: Vectors) -> bool:
+        """Whether a broadcast has the vectors that its work needs: the algorithm's, or models to test."""
+        layout = self._contract.layout
+        if plan.work == ("test",):
+            return bool(broadcast) and all(values.shape == (layout.size,) for values in broadcast.values())
+        sizes = self._bench.algorithm.sizes(layout)
+        return {name: values.shape for name, values in broadcast.items()} == {
+            name: (size,) for name, size in sizes.items()
+        }
 
     def _count(self, part: Part) -> int:
         return len(self._data.patients(part))
@@ -127,3 +136,8 @@ class Node:
         personal = personal_state(self._bench.networks, self._contract.layout)
         self._store.keep(plan.round, state | personal)
         return {name: vector.detach().contiguous().numpy() for name, vector in vectors.items()}
+
+
+def _evaluated(vectors: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the models among a broadcast's vectors: ``model``, or else all, the members of an ensemble."""
+    return [vectors["model"]] if "model" in vectors else list(vectors.values())

@@ -119,12 +119,13 @@ class GridChannel:
 
     def _reply(self, site: str, message: Message, seconds: float, deadline_s: float, sent: int) -> Reply:
         if message.has_error():
-            return Reply(site, Lost(str(message.error.reason)), seconds, sent)
+            # No delay is known on the virtual clock; wall time must not enter a simulation's log.
+            return Reply(site, Lost(str(message.error.reason)), 0.0 if self._virtual_clock else seconds, sent)
         content = message.content
         try:
             delay = _virtual_delay(content) if self._virtual_clock else seconds
         except (KeyError, ValueError):
-            return Reply(site, Lost("the reply's clock cannot be read", is_garbage=True), seconds, sent)
+            return Reply(site, Lost("the reply's clock cannot be read", is_garbage=True), 0.0, sent)
         if delay > deadline_s:
             reason = f"answered after {delay:g} s; the deadline is {deadline_s:g} s"
             return Reply(site, Lost(reason, is_late=True), delay, sent)

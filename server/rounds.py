@@ -110,7 +110,7 @@ class StudyRun:
 
     def first(self) -> Checkpoint:
         """Return the state before the first round."""
-        state = self._algorithm.init_server(self._contract.initial)
+        state = self._algorithm.init_server(self._contract.initial, self._contract.layout)
         selection = Selection(0, 0, None, state["model"])
         return Checkpoint(self._contract.study_hash, 0, state, selection)
 
@@ -167,7 +167,7 @@ class StudyRun:
         collected = Collected(Aggregator(), [], {})
         if "train" in work:
             spill = self._store.spill() if self._algorithm.needs_individual_updates else None
-            collected.aggregator.begin({"model": self._contract.layout.size}, spill=spill)
+            collected.aggregator.begin(self._algorithm.sizes(self._contract.layout), spill=spill)
         silent = set(plans)
         for reply in self._channel.ask(plans, vectors, self._study.participation.deadline_s):
             if reply.site not in silent:

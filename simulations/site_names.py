@@ -8,13 +8,16 @@ from collections.abc import Iterable
 from fedcad.shared.errors import DataError
 
 _LONGEST = 64
+_RESERVED = frozenset({"union", "pooled"})
+"""Names with a meaning of their own in results."""
 
 
 def name_sites(raw_names: Iterable[str]) -> dict[str, str]:
     """Give every raw name a site name that matches ``^[a-z0-9][a-z0-9._-]{0,63}$``.
 
     A raw name that is a site name already is kept. Others are written in lower-case ASCII; where two would
-    become the same, those that had to change get a suffix of 8 hexadecimal digits of their SHA-256. So
+    become the same, those that had to change get a suffix of 8 hexadecimal digits of their SHA-256, as do
+    names that results use for something else (``union``, ``pooled``). So
     the result does not depend on the order, and a new source renames no other that was alone.
 
     Raises:
@@ -26,7 +29,9 @@ def name_sites(raw_names: Iterable[str]) -> dict[str, str]:
     for name in raw:
         holders.setdefault(plain[name], []).append(name)
     named = {
-        name: slug if len(holders[slug]) == 1 or slug == name else _with_digest(slug, name)
+        name: _with_digest(slug, name)
+        if slug in _RESERVED or (len(holders[slug]) > 1 and slug != name)
+        else slug
         for name, slug in plain.items()
     }
     if len(set(named.values())) < len(named):

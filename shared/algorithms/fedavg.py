@@ -3,6 +3,8 @@
 Algorithm 1, with the mean written as an update: ``w ← w + Σ n_k (w_k − w) / Σ n_k``.
 """
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from fedcad.shared.algorithms.interface import State, Sums, Trainer, Vectors
@@ -28,8 +30,13 @@ class FedAvg:
         """Return the number of cases, or 1."""
         return cases if self._weighting == "cases" else 1
 
-    def init_server(self, initial: Tensor) -> State:
+    def sizes(self, layout: Layout) -> Mapping[str, int]:
+        """Only the model travels."""
+        return {"model": layout.size}
+
+    def init_server(self, initial: Tensor, layout: Layout) -> State:
         """Start from the initial parameters."""
+        del layout
         return {"model": initial.clone()}
 
     def broadcast(self, state: State) -> Vectors:

@@ -8,7 +8,7 @@ As in the paper, Adam and Yogi are not bias-corrected and the second moment star
 do that, so :class:`Adaptive` holds the three lines in which the paper's methods differ.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -38,9 +38,13 @@ class FedOpt:
         """Return the number of cases, or 1."""
         return self._average.weight(cases)
 
-    def init_server(self, initial: Tensor) -> State:
+    def sizes(self, layout: Layout) -> Mapping[str, int]:
+        """Only the model travels."""
+        return self._average.sizes(layout)
+
+    def init_server(self, initial: Tensor, layout: Layout) -> State:
         """Start from the initial parameters; the optimizer's state appears with the first step."""
-        return self._average.init_server(initial)
+        return self._average.init_server(initial, layout)
 
     def broadcast(self, state: State) -> Vectors:
         """Send w."""

@@ -4,6 +4,8 @@ Equation 2: each site minimises ``F_k(w) + μ/2 ‖w − w_t‖²``, so that its
 The coordinator's half is FedAvg's.
 """
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from fedcad.shared.algorithms.fedavg import FedAvg
@@ -30,9 +32,13 @@ class FedProx:
         """Return the number of cases, or 1."""
         return self._average.weight(cases)
 
-    def init_server(self, initial: Tensor) -> State:
+    def sizes(self, layout: Layout) -> Mapping[str, int]:
+        """Only the model travels."""
+        return self._average.sizes(layout)
+
+    def init_server(self, initial: Tensor, layout: Layout) -> State:
         """Start from the initial parameters."""
-        return self._average.init_server(initial)
+        return self._average.init_server(initial, layout)
 
     def broadcast(self, state: State) -> Vectors:
         """Send w_t."""

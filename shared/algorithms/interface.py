@@ -77,7 +77,14 @@ class Algorithm(Protocol):
         """Return the weight of a site with that many training cases."""
         ...
 
-    def init_server(self, initial: Tensor) -> State:
+    def sizes(self, layout: Layout) -> Mapping[str, int]:
+        """Return names and lengths of the vectors that travel, the same in both directions.
+
+        ``model``, of the layout's size, is always among them.
+        """
+        ...
+
+    def init_server(self, initial: Tensor, layout: Layout) -> State:
         """Return the coordinator's first state; ``model`` is the global parameter vector."""
         ...
 

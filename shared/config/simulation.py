@@ -195,7 +195,7 @@ class SimulationConfig(Frozen):
     external_sites: Annotated[tuple[Name, ...], Field(strict=False)] = ()
     """Sites that never train and are tested whole, as an external test."""
     leave_one_site_out: bool = False
-    """Also train once without each site and test on it whole."""
+    """Also train once without each site, and test on the same test cases as everywhere."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False)] = (1,)
     """Study seeds; each gives one whole run."""
     baselines: BaselinesConfig = BaselinesConfig()

@@ -48,14 +48,14 @@ def sums_of(algorithm: Algorithm, state: State, sites: list[LogisticSite] = SITE
     for number, site in enumerate(sites):
         _, vectors = algorithm.local(algorithm.init_site(LAYOUT), broadcast, trainer_of(site))
         if number == 0:
-            aggregator.begin({key: len(vector) for key, vector in vectors.items()})
+            aggregator.begin(algorithm.sizes(LAYOUT))
         weight = algorithm.weight(site.cases["train"])
         aggregator.add({key: vector.numpy() for key, vector in vectors.items()}, weight=weight)
     return aggregator.close()
 
 
 def run(algorithm: Algorithm, rounds: int) -> State:
-    state = algorithm.init_server(INITIAL)
+    state = algorithm.init_server(INITIAL, LAYOUT)
     for _ in range(rounds):
         state = algorithm.apply(state, sums_of(algorithm, state))
     return state
@@ -69,7 +69,7 @@ def test_every_algorithm_of_a_study_file_is_tested_here() -> None:
 
 def test_the_first_state_holds_a_copy_of_the_initial_parameters(algorithm: Algorithm) -> None:
     initial = INITIAL.clone()
-    state = algorithm.init_server(initial)
+    state = algorithm.init_server(initial, LAYOUT)
     initial.zero_()
     assert torch.equal(state["model"], INITIAL)
     assert all(isinstance(value, torch.Tensor) for value in state.values())
@@ -114,7 +114,7 @@ def test_a_site_sends_float32_vectors_of_the_layout_and_changes_nothing_in_place
 
 def test_the_update_is_local_minus_global(algorithm: Algorithm) -> None:
     """The buffer at the end, which no optimizer touches, shows the sign."""
-    start = algorithm.broadcast(algorithm.init_server(INITIAL))
+    start = algorithm.broadcast(algorithm.init_server(INITIAL, LAYOUT))
     _, vectors = algorithm.local(algorithm.init_site(LAYOUT), start, trainer_of(SITES[0]))
     features, _ = SITES[0].data("train")
     torch.testing.assert_close(INITIAL[6:] + vectors["model"][6:], features.mean(0))
@@ -162,7 +162,7 @@ def test_a_state_goes_through_a_file(algorithm: Algorithm) -> None:
 
 def test_no_change_leaves_the_first_model(algorithm: Algorithm) -> None:
     """Momentum may carry a later one on; there is none yet."""
-    state = algorithm.init_server(INITIAL)
+    state = algorithm.init_server(INITIAL, LAYOUT)
     zero = {key: torch.zeros_like(value) for key, value in sums_of(algorithm, state).means.items()}
     assert torch.equal(algorithm.apply(state, Sums(zero, 1, 1))["model"], INITIAL)
 
@@ -170,13 +170,13 @@ def test_no_change_leaves_the_first_model(algorithm: Algorithm) -> None:
 @pytest.mark.parametrize("cases", [1, 6])
 def test_the_mean_of_one_site_is_its_update_whatever_its_weight(algorithm: Algorithm, cases: int) -> None:
     """One site: the sums that reach ``apply`` are FedAvg's, and do not depend on how many cases it has."""
-    state = algorithm.init_server(INITIAL)
+    state = algorithm.init_server(INITIAL, LAYOUT)
     start = algorithm.broadcast(state)
     _, vectors = algorithm.local(algorithm.init_site(LAYOUT), start, trainer_of(SITES[0]))
     results = []
     for weight in (algorithm.weight(cases), algorithm.weight(10 * cases)):
         aggregator = Aggregator()
-        aggregator.begin({key: len(vector) for key, vector in vectors.items()})
+        aggregator.begin(algorithm.sizes(LAYOUT))
         aggregator.add({key: vector.numpy() for key, vector in vectors.items()}, weight=weight)
         sums = aggregator.close()
         torch.testing.assert_close(sums.means["model"], vectors["model"], rtol=0, atol=1.2e-7)
@@ -187,10 +187,19 @@ def test_the_mean_of_one_site_is_its_update_whatever_its_weight(algorithm: Algor
 @pytest.mark.parametrize("name", ["fedavg", "fedavg-uniform", "fedprox"])
 def test_one_site_on_its_own_ends_where_it_trained_to(name: str) -> None:
     algorithm = algorithm_for(make_study(algorithm=name).algorithm)
-    state = algorithm.init_server(INITIAL)
+    state = algorithm.init_server(INITIAL, LAYOUT)
     _, vectors = algorithm.local({}, algorithm.broadcast(state), trainer_of(SITES[0]))
     found = algorithm.apply(state, sums_of(algorithm, state, SITES[:1]))["model"]
     torch.testing.assert_close(found, INITIAL + vectors["model"], rtol=0, atol=2e-7)
     if name != "fedprox":
         average = FedAvg(FedAvgConfig(name="fedavg"))
         assert torch.equal(found, average.apply(state, sums_of(average, state, SITES[:1]))["model"])
+
+
+def test_what_travels_has_the_declared_sizes(algorithm: Algorithm) -> None:
+    sizes = algorithm.sizes(LAYOUT)
+    broadcast = algorithm.broadcast(algorithm.init_server(INITIAL, LAYOUT))
+    _, vectors = algorithm.local(algorithm.init_site(LAYOUT), broadcast, trainer_of(SITES[0]))
+    assert sizes["model"] == LAYOUT.size
+    for travelling in (broadcast, vectors):
+        assert {key: len(vector) for key, vector in travelling.items()} == sizes

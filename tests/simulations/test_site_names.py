@@ -36,3 +36,10 @@ def test_every_source_gets_a_valid_name_of_its_own_in_any_order(raw: list[str]) 
     assert len(set(named.values())) == len(named)
     assert all(PATTERN.fullmatch(name) for name in named.values())
     assert name_sites(reversed(raw)) == named
+
+
+def test_names_that_results_use_are_not_given_to_a_site() -> None:
+    named = name_sites(["union", "Pooled", "other"])
+    assert named["other"] == "other"
+    assert named["union"].startswith("union-")
+    assert named["Pooled"].startswith("pooled-")

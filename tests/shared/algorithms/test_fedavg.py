@@ -26,7 +26,7 @@ class Shift:
 def round_of(weighting: str) -> torch.Tensor:
     """Sites with 1 and 3 cases that move w by +4 and -8."""
     algorithm = FedAvg(FedAvgConfig(name="fedavg", weighting=weighting))  # type: ignore[arg-type]
-    state = algorithm.init_server(torch.tensor([10.0, 20.0]))
+    state = algorithm.init_server(torch.tensor([10.0, 20.0]), LAYOUT)
     aggregator = Aggregator()
     aggregator.begin({"model": 2})
     for cases, amount in ((1, 4.0), (3, -8.0)):
@@ -61,6 +61,6 @@ def test_nothing_is_personal_and_nothing_is_kept_at_a_site() -> None:
 
 def test_the_first_state_is_a_copy() -> None:
     initial = torch.zeros(2)
-    state = FedAvg(FedAvgConfig(name="fedavg")).init_server(initial)
+    state = FedAvg(FedAvgConfig(name="fedavg")).init_server(initial, LAYOUT)
     initial.fill_(9)
     assert state["model"].tolist() == [0.0, 0.0]

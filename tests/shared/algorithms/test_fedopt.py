@@ -29,7 +29,7 @@ def sums(delta: Any) -> Sums:
 
 
 def run(algorithm: FedOpt, deltas: list[Any], *, through_files: bool = False) -> State:
-    state = algorithm.init_server(torch.tensor(START, dtype=torch.float32))
+    state = algorithm.init_server(torch.tensor(START, dtype=torch.float32), LAYOUT)
     for delta in deltas:
         state = algorithm.apply(state, sums(delta))
         if through_files:
