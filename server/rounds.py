@@ -277,7 +277,7 @@ class StudyRun:
             }
         )
         loss, sites = self._statistics.loss(union), len(validation)
-        if not self._takes_last and not checkpoint.selection.is_beaten_by(sites=sites, loss=loss):
+        if not checkpoint.selection.is_beaten_by(sites=sites, loss=loss):
             return checkpoint.selection, 1
         return Selection(checkpoint.round, sites, loss, checkpoint.state["model"]), 1
 
