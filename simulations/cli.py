@@ -1,6 +1,7 @@
 """``fedcad simulate`` and ``fedcad compare``."""
 
 import os
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -38,9 +39,6 @@ def simulate(
     The run folder holds report.html, results.json, model.safetensors, checkpoints and a log of every round.
     An interrupted run goes on with --resume and gives the same result.
     """
-    # Imported late: these load torch and Flower, which --help must not wait for.
-    from fedcad.simulations.simulate import Places, simulate_file
-
     simulation, study = load_simulation_with_study(config)
     if engine is not None:
         chosen = simulation.engine.model_copy(update={"name": engine})
@@ -49,8 +47,24 @@ def simulate(
     folder = out or Path("runs") / simulation.name / stamp
     root = archives or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fedcad" / "archives"
     console = Console()
+    console.print(f"Run folder: {folder}", highlight=False, soft_wrap=True, markup=False)
+    # Imported late: these load torch and Flower, which takes seconds; --help and mistakes need not wait.
+    from fedcad.simulations.simulate import Places, simulate_file
+
     places = Places(out=folder, archives=root, data=data)
-    simulate_file(simulation, study, places=places, resume=resume, console=console)
+    try:
+        simulate_file(simulation, study, places=places, resume=resume, console=console)
+    except KeyboardInterrupt:
+        typer.echo(f"To go on: {_continuation(config, data=data, out=folder, archives=archives)}", err=True)
+        raise
+
+
+def _continuation(config: Path, *, data: Path | None, out: Path, archives: Path | None) -> str:
+    """Return the command that goes on with an interrupted run."""
+    words = ["fedcad", "simulate", str(config)]
+    for option, folder in (("--data", data), ("--archives", archives), ("--out", out)):
+        words += [option, str(folder)] if folder is not None else []
+    return shlex.join([*words, "--resume"])
 
 
 def compare(

@@ -179,7 +179,9 @@ def _name_and_sift(
             f"{minimum_patients} patients. Lower minimum_patients, or divide the data in another way"
         )
     named = tuple((source or "(empty)", reason) for source, reason in excluded.items())
-    renamed = [f"{source} is called {name}" for source, name in names.items() if source != name]
+    renamed = [
+        f"{source} is called {name}" for source, name in names.items() if not _is_recognised(source, name)
+    ]
     sites = {
         name: tuple(record for patient in members[source] for record in patients[patient])
         for source, name in sorted(names.items(), key=lambda item: item[1])
@@ -189,6 +191,11 @@ def _name_and_sift(
         excluded=named,
         notes=(*notes, *([", ".join(renamed)] if renamed else [])),
     )
+
+
+def _is_recognised(source: str, name: str) -> bool:
+    """Whether a reader sees which source a site is: only case, blanks and punctuation differ."""
+    return "".join(filter(str.isalnum, source.lower())) == "".join(filter(str.isalnum, name))
 
 
 def _shortfall(source: str, patients: int, minimum_patients: int) -> str:

@@ -9,17 +9,21 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
+from rich.text import Text
 
 from fedcad.server.event_log import Observer
 
 _LINE_EVERY_S = 5.0
+_LINE_STILL_S = 60.0
+"""Seconds after which a line is printed although nothing was finished since the last one."""
 
 
 class Display(Protocol):
     """Shows how far the parts of a simulation are."""
 
-    def update(self, part: str, done: int, total: int, detail: str = "") -> None:
-        """Show that ``done`` of ``total`` steps of a part are done."""
+    def update(self, part: str, done: int, total: int | None, detail: str = "") -> None:
+        """Show that ``done`` of ``total`` steps of a part are done; None: nobody knows how many there are."""
         ...
 
     def say(self, text: str) -> None:
@@ -38,31 +42,47 @@ class Display(Protocol):
 
 
 class Bars:
-    """Progress bars."""
+    """Progress bars of what is going on; a part that is done becomes a line that stays."""
 
     def __init__(self, console: Console) -> None:
         """Use a terminal."""
+        one_line = Column(no_wrap=True, overflow="ellipsis")
         self._progress = Progress(
-            TextColumn("{task.description}", justify="left"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description}", table_column=one_line),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[detail]}", style="dim"),
+            TextColumn("{task.fields[detail]}", style="dim", markup=False, table_column=one_line),
             console=console,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._done: set[str] = set()
         self._lock = threading.Lock()
 
-    def update(self, part: str, done: int, total: int, detail: str = "") -> None:
+    def update(self, part: str, done: int, total: int | None, detail: str = "") -> None:
         """Move a part's bar, made when first needed."""
         with self._lock:
+            is_done = done == total
+            if is_done and part in self._done:
+                return
             if part not in self._tasks:
+                self._done.discard(part)
                 self._tasks[part] = self._progress.add_task(part, total=total, detail=detail)
             self._progress.update(self._tasks[part], completed=done, total=total, detail=detail)
+            if is_done:
+                self._finish(part, done, detail)
+
+    def _finish(self, part: str, done: int, detail: str) -> None:
+        """Replace a bar by a line."""
+        task_id = self._tasks.pop(part)
+        seconds = next(task.elapsed for task in self._progress.tasks if task.id == task_id) or 0.0
+        self._progress.remove_task(task_id)
+        self._done.add(part)
+        self.say(f"{part}: {done} in {_duration(seconds)}{'  ' + detail if detail else ''}")
 
     def say(self, text: str) -> None:
         """Print above the bars."""
-        self._progress.console.print(text, highlight=False, soft_wrap=True)
+        self._progress.console.print(Text(text), soft_wrap=True)
 
     def __enter__(self) -> "Bars":
         """Show the bars."""
@@ -79,15 +99,21 @@ class Lines:
 
     def __init__(self) -> None:
         """Print to standard output."""
-        self._last: dict[str, float] = {}
+        self._last: dict[str, tuple[float, int]] = {}
+        self._lock = threading.Lock()
 
-    def update(self, part: str, done: int, total: int, detail: str = "") -> None:
-        """Print a line unless the part's last one is too recent."""
-        now = time.monotonic()
-        if done < total and now - self._last.get(part, -_LINE_EVERY_S) < _LINE_EVERY_S:
-            return
-        self._last[part] = now
-        self.say(f"{part}: {done}/{total}{'  ' + detail if detail else ''}")
+    def update(self, part: str, done: int, total: int | None, detail: str = "") -> None:
+        """Print a line unless the part's last one is too recent, or says the same."""
+        with self._lock:
+            when, shown = self._last.get(part, (-_LINE_STILL_S, -1))
+            now = time.monotonic()
+            pause = _LINE_EVERY_S if done != shown else _LINE_STILL_S
+            is_end = done != shown and done in (0, total)
+            if not is_end and now - when < pause:
+                return
+            self._last[part] = (now, done)
+        count = f"{done}/{total}" if total is not None else str(done or "")
+        self.say("  ".join(text for text in (f"{part}: {count}".rstrip(": "), detail) if text))
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -100,6 +126,11 @@ class Lines:
 
     def __exit__(self, *_: object) -> None:
         """Do nothing."""
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def make_display(console: Console) -> Bars | Lines:
@@ -118,7 +149,7 @@ def follow(display: Display, part: str, rounds: int) -> Observer:
             display.update(part, event["round"] - 1, rounds, answered["last"])
         elif kind == "answered" and event["round"]:
             answered["count"] += 1
-            detail = f"{event['site']} {event['status']} ({answered['count']}/{answered['sites']})"
+            detail = f"{answered['count']} of {answered['sites']} sites, latest {event['site']}"
             if event["status"] != "counted":
                 display.say(
                     f"  {part}, round {event['round']}: {event['site']} {event['status']}: {event['reason']}"

@@ -1,8 +1,9 @@
 """The whole of ``fedcad simulate``: folders, workers, one run for each seed, reports."""
 
+import csv
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.console import Console
 from fedcad.shared.config.simulation import SimulationConfig
 from fedcad.shared.config.study import StudyConfig
 from fedcad.shared.errors import CheckpointError, QuorumError
+from fedcad.simulations.datasets.rejection import Rejection
 from fedcad.simulations.engines.pool import WorkerPool, default_workers
 from fedcad.simulations.engines.simulated_client import make_simulated_app
 from fedcad.simulations.hospitals import Hospitals, build_hospitals
@@ -26,6 +28,7 @@ from fedcad.simulations.runner import SimulationRun
 
 _CONFIGURATION = "configuration.json"
 _ARCHIVES = "archives.json"
+_LEFT_OUT = "left-out.csv"
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ def _run_all(
         _claim_data(places.out, hospitals)
         for note in hospitals.notes:
             display.say(f"  note: {note}")
+        if _list_left_out(places.out, hospitals.rejected):
+            display.say(f"  all that was left out: {places.out / _LEFT_OUT}")
         for seed, folder in folders.items():
             run = SimulationRun(config, study, hospitals=hospitals, pool=pool, display=display)
             results = run.run(folder, seed)
@@ -144,6 +149,17 @@ def _claim_data(out: Path, hospitals: Hospitals) -> None:
             f"{out} holds a run on other data; give the --data that it was started with, or another --out"
         )
     write_json(path, plain)
+
+
+def _list_left_out(out: Path, rejected: Sequence[Rejection]) -> bool:
+    """List every entry of the data set that was left out; no file where there is none."""
+    if not rejected:
+        return False
+    with (out / _LEFT_OUT).open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("file", "reason"))
+        writer.writerows((bad.file, bad.reason) for bad in rejected)
+    return True
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -63,6 +63,19 @@ def test_refusals_are_2_and_in_words(path, tmp_path, capfd):
     assert cli.run(["compare", str(tmp_path / "run"), str(tmp_path / "run")]) == 2
 
 
+def test_ctrl_c_tells_how_to_go_on(path, tmp_path, monkeypatch, capfd):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulate_module, "simulate_file", interrupted)
+    out = tmp_path / "a run"
+    assert cli.run(["simulate", str(path), "--out", str(out), "--data", str(tmp_path)]) == 130
+    shown = capfd.readouterr()
+    assert f"Run folder: {out}" in shown.out
+    expected = f"To go on: fedcad simulate {path} --data {tmp_path} --out '{out}' --resume"
+    assert shown.err == f"{expected}\ninterrupted\n"
+
+
 def processes_of(session):
     from pathlib import Path
 

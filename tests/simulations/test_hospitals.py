@@ -1,5 +1,6 @@
 import pytest
 import tiny_study
+from PIL import Image
 
 from fedcad.shared.errors import DataError
 from fedcad.simulations.hospitals import build_hospitals
@@ -33,11 +34,68 @@ def test_archives_are_reused(root):
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*.dcm")} == stamps
 
 
-def test_progress_is_told(root):
+def told(root, **changes):
     seen = []
-    config = tiny_study.make_simulation(data={"kind": "phantom", "patients": 12, "size": 64})
+    config = tiny_study.make_simulation(data={"kind": "phantom", "patients": 12, "size": 64}, **changes)
     build_hospitals(config, data=None, root=root, progress=lambda *step: seen.append(step))
-    assert [step for step in seen if step[1] == step[2]] == [(f"site-{n}", 4, 4) for n in (1, 2, 3)]
+    return seen
+
+
+def test_progress_is_one_count_over_all_sites(tmp_path):
+    seen = told(tmp_path)
+    assert seen[:3] == [("reading the data set", done, None, "") for done in (0, 1, 2)]
+    assert ("reading the data set", 12, 12, "") in seen
+    written = [step for step in seen if step[0] == "writing hospitals' DICOM archives"]
+    assert [done for _, done, _, _ in written] == sorted(done for _, done, _, _ in written)
+    assert written[0][1:] == (0, 12, "site-1")
+    assert written[-1][1:] == (12, 12, "site-3")
+    assert not any("reusing" in step[0] for step in seen)
+
+
+def test_reused_archives_are_one_step(tmp_path):
+    told(tmp_path)
+    assert [step for step in told(tmp_path) if "reading" not in step[0]] == [
+        ("reusing hospitals' DICOM archives", 12, 12, "")
+    ]
+
+
+def write_folder(folder, rows):
+    (folder / "images").mkdir(parents=True)
+    for number in range(8):
+        Image.new("L", (64, 64), number * 20).save(folder / "images" / f"{number}.png")
+    (folder / "labels.csv").write_text("file,patient_id,site,label\n" + "".join(f"{row}\n" for row in rows))
+
+
+def build_folder(root, data):
+    partition = {"kind": "iid", "sites": 2}
+    config = tiny_study.make_simulation(data={"kind": "image-folder"}, partition=partition)
+    return build_hospitals(config, data=data, root=root)
+
+
+def test_everything_left_out_is_listed_and_summed_up_by_reason(root, tmp_path):
+    rows = [f"images/{number}.png,p{number},a,normal" for number in range(6)]
+    write_folder(
+        tmp_path / "cxr", [*rows, "no.png,p8,a,normal", "none.png,p9,a,normal", "images/7.png,p7,a,"]
+    )
+    hospitals = build_folder(root, tmp_path)
+    assert sorted(bad.file for bad in hospitals.rejected) == [
+        "cxr/images/7.png",
+        "cxr/no.png",
+        "cxr/none.png",
+    ]
+    assert hospitals.notes == (
+        "3 entries of the data set were left out (2 because: there is no such file; "
+        "1 because: the column label is empty); the first: cxr/no.png",
+    )
+
+
+def test_a_data_set_without_a_usable_record_says_why(root, tmp_path):
+    write_folder(tmp_path / "cxr", ["none.png,p1,a,normal"])
+    with pytest.raises(DataError, match=r"no usable record: 1 entries.*no such file.*Check --data"):
+        build_folder(root, tmp_path)
+    (tmp_path / "cxr" / "labels.csv").write_text("file,patient_id,site,label\n")
+    with pytest.raises(DataError, match="no usable record: its label tables have no rows"):
+        build_folder(root, tmp_path)
 
 
 def test_small_sites_are_named(root):

@@ -113,7 +113,16 @@ def test_records_without_a_value_are_excluded_by_name() -> None:
     result = partition(_simple(["Korea", ""]), config, seed=1, minimum_patients=1)
     assert list(result.sites) == ["korea"]
     assert result.excluded == (("(empty)", "1 patients have no value"),)
-    assert result.notes == ("Korea is called korea",)
+    assert result.notes == ()
+
+
+def test_only_names_that_a_reader_would_not_recognise_are_explained() -> None:
+    places = ["Vendor A", "vendor b!", "Österreich", "Ost-Spital 3", "x", "X"]
+    result = partition(_simple(places), ByFolder(kind="folder"), seed=1, minimum_patients=1)
+    assert {"vendor-a", "vendor-b", "osterreich", "ost-spital-3", "x"} < set(result.sites)
+    [note] = result.notes
+    [renamed] = [name for name in result.sites if name.startswith("x-")]
+    assert note == f"X is called {renamed}, Österreich is called osterreich"
 
 
 def test_a_patient_at_two_values_stays_whole_at_the_most_frequent() -> None:

@@ -6,8 +6,9 @@ import pytest
 import tiny_study
 
 from fedcad.shared.errors import CheckpointError
+from fedcad.simulations.datasets.rejection import Rejection
 from fedcad.simulations.hospitals import Hospitals
-from fedcad.simulations.simulate import _claim, _claim_data, _locked
+from fedcad.simulations.simulate import _claim, _claim_data, _list_left_out, _locked
 
 STUDY = tiny_study.make_study()
 
@@ -66,3 +67,10 @@ def test_other_data_are_refused(tmp_path):
     _claim_data(tmp_path, Hospitals(first, (), ()))
     with pytest.raises(CheckpointError, match="other data"):
         _claim_data(tmp_path, Hospitals(second, (), ()))
+
+
+def test_all_that_was_left_out_is_in_one_table(tmp_path):
+    assert not _list_left_out(tmp_path, [])
+    assert not list(tmp_path.iterdir())
+    assert _list_left_out(tmp_path, [Rejection("a/1.png", "damaged, or cut off"), Rejection("2", "twice")])
+    assert (tmp_path / "left-out.csv").read_text() == 'file,reason\na/1.png,"damaged, or cut off"\n2,twice\n'
