@@ -7,6 +7,7 @@ and the tensors' hash. The JSON file is written last and atomically: it is the c
 import hashlib
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,25 +27,30 @@ _KEPT = 2
 _NAME = re.compile(r"round-\d{4,}(-final)?")
 
 
+Losses = Mapping[str, tuple[float, int]]
+
+
 @dataclass(frozen=True)
 class Selection:
     """The version whose parameters are tested in the end.
 
     Attributes:
         version: 0 for the initial parameters, r for those after round r.
-        sites: Number of sites that validated it.
-        loss: Mean validation loss over their cases; None before any validation.
         model: Its parameters, float32, flat.
+        losses: Site → its mean validation loss and its validation cases; empty before any validation.
     """
 
     version: int
-    sites: int
-    loss: float | None
     model: Tensor
+    losses: Losses = field(default_factory=dict)
 
-    def is_beaten_by(self, *, sites: int, loss: float) -> bool:
-        """Whether a later version is better: validated by more sites, or by as many with a lower loss."""
-        return self.loss is None or (-sites, loss) < (-self.sites, self.loss)
+    def is_beaten_by(self, losses: Losses) -> bool:
+        """Whether a later version is better: a lower mean loss over the cases of the sites that saw both.
+
+        Sites that saw only one of the two cannot compare them; where no site saw both, the later one is.
+        """
+        common = sorted(set(self.losses) & set(losses))
+        return not common or _mean_loss(losses, common) < _mean_loss(self.losses, common)
 
 
 @dataclass(frozen=True)
@@ -136,12 +142,20 @@ class CheckpointStore:
                 path.unlink(missing_ok=True)
 
 
+def _mean_loss(losses: Losses, sites: Sequence[str]) -> float:
+    cases = sum(losses[site][1] for site in sites)
+    return sum(losses[site][0] * losses[site][1] for site in sites) / max(cases, 1)
+
+
 def _to_plain(checkpoint: Checkpoint, tensors_sha256: str) -> dict[str, Any]:
     selection = checkpoint.selection
     return {
         "study_hash": checkpoint.study_hash,
         "round": checkpoint.round,
-        "selection": {"version": selection.version, "sites": selection.sites, "loss": selection.loss},
+        "selection": {
+            "version": selection.version,
+            "losses": {site: list(found) for site, found in selection.losses.items()},
+        },
         "last_counted": checkpoint.last_counted,
         "events": checkpoint.events,
         "is_finished": checkpoint.is_finished,
@@ -155,7 +169,11 @@ def _from_plain(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint
         study_hash=plain["study_hash"],
         round=int(plain["round"]),
         state=state,
-        selection=Selection(**plain["selection"], model=tensors["selected/model"]),
+        selection=Selection(
+            int(plain["selection"]["version"]),
+            tensors["selected/model"],
+            {site: (float(loss), int(n)) for site, (loss, n) in plain["selection"]["losses"].items()},
+        ),
         last_counted={str(site): int(number) for site, number in plain["last_counted"].items()},
         events=int(plain["events"]),
         is_finished=bool(plain["is_finished"]),

@@ -111,7 +111,7 @@ class StudyRun:
     def first(self) -> Checkpoint:
         """Return the state before the first round."""
         state = self._algorithm.init_server(self._contract.initial, self._contract.layout)
-        selection = Selection(0, 0, None, state["model"])
+        selection = Selection(0, state["model"])
         return Checkpoint(self._contract.study_hash, 0, state, selection)
 
     def _round(self, checkpoint: Checkpoint, cohort: Cohort) -> Checkpoint:
@@ -123,8 +123,8 @@ class StudyRun:
         self._require_quorum(f"round {number}", collected, _round_event(number, collected, 0.0))
         state = self._algorithm.apply(checkpoint.state, collected.aggregator.close())
         selection, lines = self._select(checkpoint, collected.validation, cohort)
-        if self._takes_last or selection.loss is None:
-            selection = Selection(number, 0, None, state["model"])
+        if self._takes_last or not selection.losses:
+            selection = Selection(number, state["model"])
         self._log.append(_round_event(number, collected, time.monotonic() - started))
         return replace(
             checkpoint,
@@ -276,10 +276,10 @@ class StudyRun:
                 "union": self._figures(union, sum(cases.values())),
             }
         )
-        loss, sites = self._statistics.loss(union), len(validation)
-        if not checkpoint.selection.is_beaten_by(sites=sites, loss=loss):
+        losses = {site: (self._statistics.loss(validation[site]), count) for site, count in cases.items()}
+        if not checkpoint.selection.is_beaten_by(losses):
             return checkpoint.selection, 1
-        return Selection(checkpoint.round, sites, loss, checkpoint.state["model"]), 1
+        return Selection(checkpoint.round, checkpoint.state["model"], losses), 1
 
     def _figures(self, statistics: NDArray[np.int64], cases: int) -> dict[str, Any]:
         metrics = self._statistics.metrics(statistics)

@@ -220,7 +220,7 @@ def bits_of(checkpoint: Checkpoint) -> tuple[Any, ...]:
     return (
         checkpoint.round,
         state,
-        (selection.version, selection.sites, selection.loss, selection.model.numpy().tobytes()),
+        (selection.version, sorted(selection.losses.items()), selection.model.numpy().tobytes()),
         checkpoint.last_counted,
         checkpoint.events,
         checkpoint.is_finished,

@@ -28,7 +28,7 @@ def make_checkpoint(number: int, *, finished: bool = False) -> Checkpoint:
         STUDY,
         number,
         {"model": model, "optimizer.step": torch.tensor(number), "optimizer.first": torch.ones(4) * number},
-        Selection(number, 2, 0.1 + number / 3, model),
+        Selection(number, model, {"a": (0.1 + number / 3, 7), "b": (0.5, 3)}),
         {"a": number, "b": 0},
         2 * number,
         finished,
@@ -279,14 +279,15 @@ def test_changed_facts_are_refused(tmp_path: Path, key: str) -> None:
 # Selection.
 
 
-def test_more_sites_win_then_the_lower_loss_and_a_tie_keeps_the_earlier() -> None:
-    chosen = Selection(1, 3, 0.5, torch.zeros(1))
-    assert chosen.is_beaten_by(sites=4, loss=9.0)
-    assert chosen.is_beaten_by(sites=3, loss=0.4)
-    assert not chosen.is_beaten_by(sites=3, loss=0.5)
-    assert not chosen.is_beaten_by(sites=2, loss=0.0)
-    assert not chosen.is_beaten_by(sites=3, loss=float("nan"))
-    assert Selection(0, 0, None, torch.zeros(1)).is_beaten_by(sites=1, loss=99.0)
+def test_the_lower_loss_on_common_sites_wins_and_a_tie_keeps_the_earlier() -> None:
+    chosen = Selection(1, torch.zeros(1), {"a": (0.5, 10), "b": (1.0, 10)})  # mean 0.75
+    assert chosen.is_beaten_by({"a": (0.5, 10), "b": (0.9, 10)})
+    assert not chosen.is_beaten_by({"a": (1.0, 10), "b": (0.5, 10)})
+    assert not chosen.is_beaten_by({"a": (float("nan"), 10), "b": (0.5, 10)})
+    assert chosen.is_beaten_by({"a": (0.4, 10)}), "b was lost: only a compares"
+    assert not chosen.is_beaten_by({"a": (0.6, 10), "c": (0.0, 1000)}), "c never saw the chosen one"
+    assert chosen.is_beaten_by({"c": (9.0, 10)}), "nobody saw both"
+    assert Selection(0, torch.zeros(1)).is_beaten_by({"a": (99.0, 1)})
 
 
 def test_the_place_for_single_updates_is_apart_from_checkpoints(tmp_path: Path) -> None:

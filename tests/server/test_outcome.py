@@ -15,7 +15,7 @@ from fedcad.shared.errors import CheckpointError
 
 SELECTED = torch.arange(8.0)
 CHECKPOINT = Checkpoint(
-    "a" * 64, 3, {"model": SELECTED + 1}, Selection(2, 3, 0.5, SELECTED), is_finished=True
+    "a" * 64, 3, {"model": SELECTED + 1}, Selection(2, SELECTED, {"a": (0.5, 3)}), is_finished=True
 )
 
 
