@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from fedcad.shared.config.load import load_simulation_with_study
+from fedcad.simulations.datasets.registry import open_data_set
 
 
 def simulate(
@@ -27,7 +28,9 @@ def simulate(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
     archives: Annotated[
         Path | None,
-        typer.Option(help="Folder where emulated hospitals are kept between runs. Default: ~/.cache/fedcad."),
+        typer.Option(
+            help="Folder where emulated hospitals are kept between runs. Default: ~/.cache/fedcad/archives."
+        ),
     ] = None,
 ) -> None:
     """Run a study on emulated hospitals on this machine.
@@ -40,6 +43,7 @@ def simulate(
     An interrupted run goes on with --resume and gives the same result.
     """
     simulation, study = load_simulation_with_study(config)
+    open_data_set(simulation.data, data)  # refuses a wrong --data at once
     if engine is not None:
         chosen = simulation.engine.model_copy(update={"name": engine})
         simulation = simulation.model_copy(update={"engine": chosen})

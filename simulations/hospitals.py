@@ -46,7 +46,8 @@ def build_hospitals(
     """Read the data set, divide it, and write every site's archive below ``root``, or reuse it.
 
     Raises:
-        DataError: The data set cannot be read, or gives no site, or a named external site does not exist.
+        DataError: The data set cannot be read, or gives no site, or a named external site does not exist, or
+            the archives cannot be written.
     """
     show = progress or _show_nothing
     data_set = open_data_set(config.data, data)
@@ -102,7 +103,13 @@ def _write(division: Partition, root: Path, show: Progress) -> dict[str, SiteArc
         if written:
             show(_WRITING, sum(done_at.values()), total, site)
 
-    archives = write_archives(division, root=root, progress=count)
+    try:
+        archives = write_archives(division, root=root, progress=count)
+    except OSError as error:
+        raise DataError(
+            f"{root}: the hospitals' DICOM archives cannot be written ({error.strerror}); "
+            "make room, or choose another folder with --archives"
+        ) from error
     if not written:
         show(_REUSING, total, total, "")
     return archives

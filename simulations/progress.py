@@ -54,6 +54,7 @@ class Bars:
             TimeElapsedColumn(),
             TextColumn("{task.fields[detail]}", style="dim", markup=False, table_column=one_line),
             console=console,
+            refresh_per_second=4,
         )
         self._tasks: dict[str, TaskID] = {}
         self._done: set[str] = set()

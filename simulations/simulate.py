@@ -4,7 +4,7 @@ import csv
 import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from fedcad.shared.config.simulation import SimulationConfig
 from fedcad.shared.config.study import StudyConfig
-from fedcad.shared.errors import CheckpointError, QuorumError
+from fedcad.shared.errors import CheckpointError, DataError, QuorumError
 from fedcad.simulations.datasets.rejection import Rejection
 from fedcad.simulations.engines.pool import WorkerPool, default_workers
 from fedcad.simulations.engines.simulated_client import make_simulated_app
@@ -29,6 +29,7 @@ from fedcad.simulations.runner import SimulationRun
 _CONFIGURATION = "configuration.json"
 _ARCHIVES = "archives.json"
 _LEFT_OUT = "left-out.csv"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ def simulate_file(
     torch.set_num_threads(1)
     out = places.out
     folders = {seed: out if len(config.seeds) == 1 else out / f"seed-{seed}" for seed in config.seeds}
-    _claim(out, config, study, resume=resume)
+    is_new = _claim(out, config, study, resume=resume)
     with _locked(out):
-        stopped = _run_all(config, study, folders=folders, places=places, console=console)
+        stopped = _run_all(config, study, folders=folders, places=places, console=console, is_new=is_new)
     for folder in folders.values():
         report = write_report(folder)
         print_summary(read_run(folder), console)
@@ -84,13 +85,17 @@ def _run_all(
     folders: Mapping[int, Path],
     places: Places,
     console: Console,
+    is_new: bool,
 ) -> list[str]:
     """Run under each seed and return why runs stopped, if any did."""
     workers = config.engine.workers or default_workers()
     stopped = []
     with WorkerPool(make_simulated_app, workers) as pool, make_display(console) as display:
-        hospitals = build_hospitals(config, data=places.data, root=places.archives, progress=display.update)
-        _claim_data(places.out, hospitals)
+        with _withdrawn_if_refused([*folders.values(), places.out] if is_new else []):
+            hospitals = build_hospitals(
+                config, data=places.data, root=places.archives, progress=display.update
+            )
+            _claim_data(places.out, hospitals)
         for note in hospitals.notes:
             display.say(f"  note: {note}")
         if _list_left_out(places.out, hospitals.rejected):
@@ -109,7 +114,7 @@ def _locked(out: Path) -> Iterator[None]:
 
     The kernel drops the lock when the process ends, however it ends.
     """
-    with (out / ".lock").open("w") as stream:
+    with (out / _LOCK).open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -119,17 +124,37 @@ def _locked(out: Path) -> Iterator[None]:
         yield
 
 
-def _claim(out: Path, config: SimulationConfig, study: StudyConfig, *, resume: bool) -> None:
+@contextmanager
+def _withdrawn_if_refused(claimed: Sequence[Path]) -> Iterator[None]:
+    """Give up folders when the data turn out to be unusable, so that the command can be given again."""
+    try:
+        yield
+    except DataError:
+        for folder in claimed:
+            for name in (_CONFIGURATION, _ARCHIVES, _LOCK):
+                (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):  # gone already, or holds something else
+                folder.rmdir()
+        raise
+
+
+def _claim(out: Path, config: SimulationConfig, study: StudyConfig, *, resume: bool) -> bool:
     """Make the run folder, or check that it holds this very simulation.
 
     The engine may change between start and resume; nothing else may.
+
+    Returns:
+        Whether the folder holds no run yet.
     """
+    if out.exists() and not out.is_dir():
+        raise CheckpointError(f"{out} is a file; give a folder for --out")
     plain = {"simulation": config.model_dump(mode="json"), "study": study.model_dump(mode="json")}
     path = out / _CONFIGURATION
-    if not path.exists():
+    is_new = not path.exists()
+    if is_new:
         if out.exists() and any(out.iterdir()):
             raise CheckpointError(f"{out} is not empty and holds no run; choose another folder for --out")
-        out.mkdir(parents=True, exist_ok=True)
+        _make_folder(out)
     elif not resume:
         raise CheckpointError(f"{out} holds a run; add --resume to go on with it, or choose another --out")
     elif _without_engine(_read_json(path)) != _without_engine(plain):
@@ -138,6 +163,14 @@ def _claim(out: Path, config: SimulationConfig, study: StudyConfig, *, resume: b
     for seed_folder in [out] if len(config.seeds) == 1 else [out / f"seed-{seed}" for seed in config.seeds]:
         seed_folder.mkdir(parents=True, exist_ok=True)
         write_json(seed_folder / _CONFIGURATION, plain)
+    return is_new
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be made ({error.strerror}); choose another --out") from error
 
 
 def _claim_data(out: Path, hospitals: Hospitals) -> None:

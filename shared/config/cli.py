@@ -1,5 +1,6 @@
 """The commands ``fedcad schema`` and ``fedcad check``."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ from fedcad.shared.config.generated import schema_text
 from fedcad.shared.config.load import load_simulation_with_study, load_site, load_study
 from fedcad.shared.config.schema import Kind
 from fedcad.shared.config.yaml_document import read_document
+
+_LONGEST_TEXT = 100
 
 
 def schema(
@@ -51,7 +54,7 @@ def check(
         simulation, study = load_simulation_with_study(file)
         _print_summary(console, kind, file, simulation)
         console.print()
-        _print_summary(console, "study", file.parent / simulation.study, study)
+        _print_summary(console, "study", Path(os.path.normpath(file.parent / simulation.study)), study)
     else:
         _print_summary(console, kind, file, load_study(file) if kind == "study" else load_site(file))
 
@@ -98,4 +101,5 @@ def _text(value: Any) -> str:
         return f"[{', '.join(_text(item) for item in value)}]"
     if isinstance(value, bool):
         return str(value).lower()
-    return " ".join(str(value).split())
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"

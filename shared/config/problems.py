@@ -8,11 +8,14 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from fedcad.shared.config.schema import ROOTS
 from fedcad.shared.config.shapes import Shape, dotted_paths, shape_of_field, shape_of_model
 from fedcad.shared.config.yaml_document import Document, KeyPath, Problem
 from fedcad.shared.errors import ConfigError
 
 MOST_PROBLEMS_SHOWN = 50
+_CLEARLY_MORE = 3
+"""So many more known keys at the root, and a file is of another kind rather than full of slips."""
 NEAR = 0.7
 """Similarity from which a word may be a slip of another: 'sise' of 'size', but not 'gpu' of 'cpu'."""
 _YES = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
@@ -50,6 +53,9 @@ def problems_of(document: Document, model: type[BaseModel], error: ValidationErr
     Returns:
         One problem for each mistake in the file.
     """
+    confused = _confused(document, model)
+    if confused:
+        return [Problem(document.line_of(()), (), confused)]
     details = error.errors(include_url=False, include_context=True)
     places = [_locate(model, detail["loc"]) for detail in details]
     known = {problem.path for problem in document.problems}
@@ -63,6 +69,17 @@ def problems_of(document: Document, model: type[BaseModel], error: ValidationErr
         if not echo and place.path not in known:
             problems.append(_problem(document, model, detail, place))
     return problems
+
+
+def _confused(document: Document, model: type[BaseModel]) -> str:
+    """Say so when the keys are those of another kind of file; empty otherwise."""
+    known = {kind: len(root.model_fields.keys() & document.value.keys()) for kind, root in ROOTS.items()}
+    wanted = next((kind for kind, root in ROOTS.items() if root is model), None)
+    likely = max(known, key=known.__getitem__)
+    if wanted is None or known[likely] < known[wanted] + _CLEARLY_MORE:
+        return ""
+    text = f"got what looks like a {likely} file; allowed: a {wanted} file"
+    return f"{text}, which names the study file under 'study'" if wanted == "simulation" else text
 
 
 def name_path(path: KeyPath) -> str:

@@ -14,12 +14,14 @@ def open_data_set(config: DataSetConfig, data: Path | None) -> DataSet:
 
     Args:
         config: The ``data`` section of a simulation file.
-        data: Folder given by ``--data``; a phantom needs none.
+        data: Folder given by ``--data``; a phantom takes none.
 
     Raises:
-        DataError: The folder is needed but absent.
+        DataError: The folder is needed but absent, or given although none is needed.
     """
     if isinstance(config, PhantomData):
+        if data is not None:
+            raise DataError(f"--data {data}: the phantom is computed and reads no folder; leave out --data")
         from fedcad.simulations.datasets.phantom import PhantomDataSet
 
         return PhantomDataSet(config)
@@ -41,5 +43,6 @@ def _existing_folder(kind: str, data: Path | None) -> Path:
     if data is None:
         raise DataError(f"the data set {kind!r} lies in a folder, but none was given; add --data FOLDER")
     if not data.is_dir():
-        raise DataError(f"--data {data}: there is no such folder; check the path")
+        what = "is a file; give the folder that it lies in" if data.exists() else "there is no such folder"
+        raise DataError(f"--data {data}: {what}")
     return data

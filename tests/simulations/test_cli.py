@@ -30,9 +30,15 @@ def path(tmp_path):
     )
 
 
-def test_options_reach_the_simulation(called, path, tmp_path):
+@pytest.fixture
+def path_with_data(tmp_path):
+    simulation = tiny_study.simulation_plain(data={"kind": "image-folder"})
+    return tiny_study.write_files(tmp_path, study=tiny_study.study_plain(), simulation=simulation)
+
+
+def test_options_reach_the_simulation(called, path_with_data, tmp_path):
     options = ["--engine", "flower", "--out", str(tmp_path / "o"), "--archives", str(tmp_path / "a")]
-    assert cli.run(["simulate", str(path), *options, "--data", str(tmp_path), "--resume"]) == 0
+    assert cli.run(["simulate", str(path_with_data), *options, "--data", str(tmp_path), "--resume"]) == 0
     [(simulation, study, more)] = called
     assert simulation.engine.name == "flower"
     assert simulation.engine.workers == 2
@@ -63,16 +69,31 @@ def test_refusals_are_2_and_in_words(path, tmp_path, capfd):
     assert cli.run(["compare", str(tmp_path / "run"), str(tmp_path / "run")]) == 2
 
 
-def test_ctrl_c_tells_how_to_go_on(path, tmp_path, monkeypatch, capfd):
+def test_wrong_data_are_refused_before_anything_is_made(called, path_with_data, tmp_path, capfd):
+    out = str(tmp_path / "run")
+    assert cli.run(["simulate", str(path_with_data), "--out", out]) == 2
+    assert "add --data FOLDER" in capfd.readouterr().err
+    assert cli.run(["simulate", str(path_with_data), "--out", out, "--data", str(tmp_path / "no")]) == 2
+    assert "no such folder" in capfd.readouterr().err
+    phantom = tiny_study.write_files(
+        tmp_path, study=tiny_study.study_plain(), simulation=tiny_study.simulation_plain()
+    )
+    assert cli.run(["simulate", str(phantom), "--out", out, "--data", str(tmp_path)]) == 2
+    assert "leave out --data" in capfd.readouterr().err
+    assert not called
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_tells_how_to_go_on(path_with_data, tmp_path, monkeypatch, capfd):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(simulate_module, "simulate_file", interrupted)
     out = tmp_path / "a run"
-    assert cli.run(["simulate", str(path), "--out", str(out), "--data", str(tmp_path)]) == 130
+    assert cli.run(["simulate", str(path_with_data), "--out", str(out), "--data", str(tmp_path)]) == 130
     shown = capfd.readouterr()
     assert f"Run folder: {out}" in shown.out
-    expected = f"To go on: fedcad simulate {path} --data {tmp_path} --out '{out}' --resume"
+    expected = f"To go on: fedcad simulate {path_with_data} --data {tmp_path} --out '{out}' --resume"
     assert shown.err == f"{expected}\ninterrupted\n"
 
 

@@ -120,3 +120,9 @@ def test_unknown_names_are_refused_with_the_known_ones(root, changes):
 def test_no_site_left_is_refused(root):
     with pytest.raises(DataError, match="minimum_patients"):
         build(root, minimum_patients=100)
+
+
+def test_archives_that_cannot_be_written_are_an_error_in_words(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file.*cannot be written \(.*--archives"):
+        build(tmp_path / "file")

@@ -1,14 +1,24 @@
 """The run folder: claimed, refused, gone on with. Whole simulations are in ``tests/end_to_end``."""
 
+import io
 import json
 
 import pytest
 import tiny_study
+from rich.console import Console
 
-from fedcad.shared.errors import CheckpointError
+from fedcad.shared.errors import CheckpointError, DataError
 from fedcad.simulations.datasets.rejection import Rejection
 from fedcad.simulations.hospitals import Hospitals
-from fedcad.simulations.simulate import _claim, _claim_data, _list_left_out, _locked
+from fedcad.simulations.simulate import (
+    Places,
+    _claim,
+    _claim_data,
+    _list_left_out,
+    _locked,
+    _withdrawn_if_refused,
+    simulate_file,
+)
 
 STUDY = tiny_study.make_study()
 
@@ -22,6 +32,30 @@ def test_new_folder_holds_the_resolved_configuration(tmp_path):
     plain = json.loads((tmp_path / "a" / "run" / "configuration.json").read_text())
     assert plain["study"] == STUDY.model_dump(mode="json")
     assert plain["simulation"]["data"]["patients"] == 60
+
+
+def test_what_is_no_folder_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="is a file"):
+        claim(tmp_path / "file")
+    with pytest.raises(CheckpointError, match="cannot be made"):
+        claim(tmp_path / "file" / "run")
+
+
+def test_refused_data_leave_no_run_folder(tmp_path):
+    config = tiny_study.make_simulation(external_sites=["nowhere"], seeds=[1, 2])
+    places = Places(out=tmp_path / "run", archives=tmp_path / "archives")
+    for _ in range(2):
+        with pytest.raises(DataError, match="nowhere"):
+            simulate_file(config, STUDY, places=places, resume=False, console=Console(file=io.StringIO()))
+        assert not places.out.exists()
+
+
+def test_refused_data_leave_an_old_run_as_it_is(tmp_path):
+    claim(tmp_path)
+    with pytest.raises(DataError), _withdrawn_if_refused([]):
+        raise DataError
+    assert (tmp_path / "configuration.json").exists()
 
 
 def test_empty_folder_is_fine_and_full_ones_are_not(tmp_path):

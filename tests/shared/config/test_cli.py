@@ -61,7 +61,29 @@ def test_check_of_a_site_and_of_a_given_kind(tmp_path: Path, capsys: pytest.Capt
     assert run(["check", str(path)]) == 0
     assert "archive  [bold]x" in capsys.readouterr().out  # not taken for markup
     assert run(["check", str(path), "--kind", "study"]) == 2
-    assert "archive: unknown key" in capsys.readouterr().err
+    expected = f"error: {path}:1: got what looks like a site file; allowed: a study file\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_files_of_another_kind_are_one_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    study, simulation = (CONFIGS / part / "chest-xray-phantom.yaml" for part in ("studies", "simulations"))
+    assert run(["check", str(study), "--kind", "simulation"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "looks like a study file; allowed: a simulation file, which names the study file under 'study'"
+    )
+    assert run(["check", str(simulation), "--kind", "study"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("got what looks like a simulation file; allowed: a study file")
+
+
+def test_check_shortens_long_texts_and_names_files_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", str(CONFIGS / "simulations" / "chest-xray-real.yaml")]) == 0
+    out = capsys.readouterr().out
+    assert str(CONFIGS / "studies" / "chest-xray-covid.yaml") + " is a valid study file" in out
+    descriptions = [line for line in out.splitlines() if line.split()[:1] == ["description"]]
+    assert len(descriptions) == 2
+    assert all(line.endswith("…") and len(line) < 150 for line in descriptions)
 
 
 def test_check_lists_every_mistake_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

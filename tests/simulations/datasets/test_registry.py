@@ -33,8 +33,16 @@ def test_a_folder_is_needed_and_must_exist(config: DataSetConfig, tmp_path: Path
         open_data_set(config, None)
     with pytest.raises(DataError, match="there is no such folder"):
         open_data_set(config, tmp_path / "absent")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is a file"):
+        open_data_set(config, tmp_path / "file")
 
 
 def test_a_phantom_needs_no_folder() -> None:
     records = open_data_set(PhantomData(kind="phantom", patients=2, size=64), None).records()
     assert len(list(records)) == 2
+
+
+def test_a_folder_that_nobody_would_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="leave out --data"):
+        open_data_set(PhantomData(kind="phantom", patients=2, size=64), tmp_path)
