@@ -7,7 +7,7 @@ and the tensors' hash. The JSON file is written last and atomically: it is the c
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,15 @@ class Selection:
     def is_beaten_by(self, losses: Losses) -> bool:
         """Whether a later version is better: a lower mean loss over the cases of the sites that saw both.
 
-        Sites that saw only one of the two cannot compare them; where no site saw both, the later one is.
+        Sites that saw only one of the two cannot compare them. Where those that saw both hold less than half
+        of the chosen version's cases, nothing is decided, so that no small site alone takes the choice over.
         """
+        if not self.losses:
+            return True
         common = sorted(set(self.losses) & set(losses))
-        return not common or _mean_loss(losses, common) < _mean_loss(self.losses, common)
+        if 2 * _cases(self.losses, common) < _cases(self.losses, self.losses):
+            return False
+        return _mean_loss(losses, common) < _mean_loss(self.losses, common)
 
 
 @dataclass(frozen=True)
@@ -142,9 +147,12 @@ class CheckpointStore:
                 path.unlink(missing_ok=True)
 
 
+def _cases(losses: Losses, sites: Iterable[str]) -> int:
+    return sum(losses[site][1] for site in sites)
+
+
 def _mean_loss(losses: Losses, sites: Sequence[str]) -> float:
-    cases = sum(losses[site][1] for site in sites)
-    return sum(losses[site][0] * losses[site][1] for site in sites) / max(cases, 1)
+    return sum(losses[site][0] * losses[site][1] for site in sites) / max(_cases(losses, sites), 1)
 
 
 def _to_plain(checkpoint: Checkpoint, tensors_sha256: str) -> dict[str, Any]:

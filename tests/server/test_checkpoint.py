@@ -51,15 +51,15 @@ def test_an_empty_folder_has_none(tmp_path: Path) -> None:
 
 @given(
     number=st.integers(0, 10**6),
-    loss=st.none() | st.floats(0, 1e6),
+    losses=st.dictionaries(st.sampled_from("abc"), st.tuples(st.floats(0, 1e6), st.integers(1, 99))),
     finished=st.booleans(),
     counted=st.dictionaries(st.text(max_size=5).filter(str.isascii), st.integers(0, 10), max_size=3),
 )
 @settings(max_examples=15, deadline=None)
-def test_what_is_saved_comes_back_bit_by_bit(tmp_path_factory, number, loss, finished, counted) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_saved_comes_back_bit_by_bit(tmp_path_factory, number, losses, finished, counted) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path_factory.mktemp("checkpoints")
     one = make_checkpoint(number, finished=finished)
-    one = replace(one, selection=replace(one.selection, loss=loss), last_counted=counted)
+    one = replace(one, selection=replace(one.selection, losses=losses), last_counted=counted)
     CheckpointStore(folder).save(one)
     assert bits_of(latest(folder)) == bits_of(one)
     assert latest(folder).study_hash == STUDY
@@ -286,7 +286,10 @@ def test_the_lower_loss_on_common_sites_wins_and_a_tie_keeps_the_earlier() -> No
     assert not chosen.is_beaten_by({"a": (float("nan"), 10), "b": (0.5, 10)})
     assert chosen.is_beaten_by({"a": (0.4, 10)}), "b was lost: only a compares"
     assert not chosen.is_beaten_by({"a": (0.6, 10), "c": (0.0, 1000)}), "c never saw the chosen one"
-    assert chosen.is_beaten_by({"c": (9.0, 10)}), "nobody saw both"
+    assert not chosen.is_beaten_by({"c": (0.0, 10)}), "nobody saw both"
+    large = Selection(1, torch.zeros(1), {"a": (0.5, 100), "b": (0.5, 100), "c": (0.3, 5)})
+    assert not large.is_beaten_by({"c": (0.0, 5)}), "c alone is too small to decide"
+    assert large.is_beaten_by({"a": (0.4, 100), "c": (0.3, 5)})
     assert Selection(0, torch.zeros(1)).is_beaten_by({"a": (99.0, 1)})
 
 
