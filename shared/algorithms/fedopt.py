@@ -8,55 +8,29 @@ As in the paper, Adam and Yogi are not bias-corrected and the second moment star
 do that, so :class:`Adaptive` holds the three lines in which the paper's methods differ.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedcad.shared.algorithms.fedavg import FedAvg
+from fedcad.shared.algorithms.averaging import Averaging
 from fedcad.shared.algorithms.interface import State, Sums, Trainer, Vectors
 from fedcad.shared.config.study import FedOptConfig, ServerOptimizerConfig
-from fedcad.shared.layout import Layout
 
 
-class FedOpt:
+class FedOpt(Averaging):
     """A torch optimizer steps on the negative mean update."""
 
-    needs_individual_updates = False
-
     def __init__(self, config: FedOptConfig) -> None:
-        """Keep the server optimizer's settings; share FedAvg's other half."""
-        self._average = FedAvg(config)
+        """Keep the server optimizer's settings."""
+        super().__init__(config)
         self._config = config.server_optimizer
-
-    def personal(self, layout: Layout) -> frozenset[str]:
-        """Nothing is personal."""
-        return self._average.personal(layout)
-
-    def weight(self, cases: int) -> int:
-        """Return the number of cases, or 1."""
-        return self._average.weight(cases)
-
-    def sizes(self, layout: Layout) -> Mapping[str, int]:
-        """Only the model travels."""
-        return self._average.sizes(layout)
-
-    def init_server(self, initial: Tensor, layout: Layout) -> State:
-        """Start from the initial parameters; the optimizer's state appears with the first step."""
-        return self._average.init_server(initial, layout)
-
-    def broadcast(self, state: State) -> Vectors:
-        """Send w."""
-        return self._average.broadcast(state)
-
-    def init_site(self, layout: Layout) -> State:
-        """Keep nothing between rounds."""
-        return self._average.init_site(layout)
 
     def local(self, state: State, broadcast: Vectors, trainer: Trainer) -> tuple[State, Vectors]:
         """Train from w and return w_k − w."""
-        return self._average.local(state, broadcast, trainer)
+        start = broadcast["model"]
+        return state, {"model": trainer.train(start) - start}
 
     def apply(self, state: State, sums: Sums) -> State:
         """Let the optimizer step on the pseudo-gradient −Δ, its own state carried in ours."""
