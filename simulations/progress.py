@@ -46,15 +46,17 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         """Use a terminal."""
-        one_line = Column(no_wrap=True, overflow="ellipsis")
+        # The detail gets what the others leave, so that no detail squeezes the bar away.
+        rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         self._progress = Progress(
-            TextColumn("{task.description}", table_column=one_line),
+            TextColumn("{task.description}"),
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[detail]}", style="dim", markup=False, table_column=one_line),
+            TextColumn("{task.fields[detail]}", style="dim", markup=False, table_column=rest),
             console=console,
             refresh_per_second=4,
+            expand=True,
         )
         self._tasks: dict[str, TaskID] = {}
         self._done: set[str] = set()
@@ -78,8 +80,9 @@ class Bars:
         task_id = self._tasks.pop(part)
         seconds = next(task.elapsed for task in self._progress.tasks if task.id == task_id) or 0.0
         self._progress.remove_task(task_id)
+        self._progress.refresh()
         self._done.add(part)
-        self.say(f"{part}: {done} in {_duration(seconds)}{'  ' + detail if detail else ''}")
+        self.say(f"{part}: {done}/{done} in {_duration(seconds)}{'  ' + detail if detail else ''}")
 
     def say(self, text: str) -> None:
         """Print above the bars."""
@@ -150,7 +153,7 @@ def follow(display: Display, part: str, rounds: int) -> Observer:
             display.update(part, event["round"] - 1, rounds, answered["last"])
         elif kind == "answered" and event["round"]:
             answered["count"] += 1
-            detail = f"{answered['count']} of {answered['sites']} sites, latest {event['site']}"
+            detail = f"{event['site']} ({answered['count']}/{answered['sites']})"
             if event["status"] != "counted":
                 display.say(
                     f"  {part}, round {event['round']}: {event['site']} {event['status']}: {event['reason']}"

@@ -40,8 +40,8 @@ def test_rounds_sites_and_validation_are_shown():
     assert display.said == ["  federated, round 1: b lost: no connection"]
     assert display.shown == [
         ("federated", 0, 2, ""),
-        ("federated", 0, 2, "1 of 2 sites, latest a"),
-        ("federated", 0, 2, "2 of 2 sites, latest b"),
+        ("federated", 0, 2, "a (1/2)"),
+        ("federated", 0, 2, "b (2/2)"),
         ("federated", 1, 2, "validation loss 1.250"),
         ("federated", 1, 2, "validation loss 1.250"),
         ("federated", 2, 2, "validation loss 1.000, AUROC 0.750"),
@@ -99,15 +99,15 @@ def test_bars_show_parts_and_lines():
 
 def test_a_finished_bar_becomes_one_line():
     text = show(("part", 0, 4), ("part", 4, 4, "last"), ("part", 4, 4))
-    assert text.count("part: 4 in 0 s  last") == 1
-    assert "4/4" not in text.rpartition("part: 4 in 0 s")[2]
+    assert text.count("part: 4/4 in 0 s  last") == 1
+    assert "━" not in text.rpartition("part: 4/4 in 0 s")[2]
     text = show(("part", 0, 4), ("part", 4, 4), ("part", 0, 4), ("part", 4, 4))
-    assert text.count("part: 4 in 0 s") == 2, "a part of the next seed is a part of its own"
+    assert text.count("part: 4/4 in 0 s") == 2, "a part of the next seed is a part of its own"
 
 
 def test_long_details_never_wrap():
     text = show(("federated", 1, 4, "site " * 60))
-    assert "…" in text
+    assert re.search(r"federated \S+ +1/4 0:00:00 +site .*…", text), "the detail squeezes out the rest"
     assert all(len(line) <= 80 for line in re.split(r"[\r\n]", text))
 
 
