@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from flwr.app import Context, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fedcad.server.channel import Lost, Reply
@@ -15,7 +15,13 @@ from fedcad.server.rounds import StudyRun
 from fedcad.server.settings import RunSettings
 from fedcad.shared.contract import Contract
 from fedcad.shared.errors import ProtocolError, QuorumError
-from fedcad.shared.flower_records import array_record, plan_content, read_answer, read_site_info
+from fedcad.shared.flower_records import (
+    array_record,
+    plan_content,
+    read_answer,
+    read_site_info,
+    records_of,
+)
 from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update, Vectors
 
 READY = f"{MessageType.QUERY}.ready"
@@ -152,7 +158,7 @@ def _size(answer: Update | Refusal) -> int:
 
 
 def _virtual_delay(content: RecordDict) -> float:
-    clock = content.config_records.get("clock")
+    clock = records_of(content, ConfigRecord).get("clock")
     return float(str(clock["delay_s"])) if clock is not None else 0.0
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -32,6 +32,7 @@ from fedcad.shared.messages import (
 )
 
 Arrays = Mapping[str, NDArray[Any]]
+Record = TypeVar("Record", ArrayRecord, ConfigRecord)
 LARGEST_STATISTICS = 2**26
 MOST_ARRAYS = 1024
 """Most arrays in one record: members of an ensemble, one for each site."""
@@ -82,6 +83,15 @@ def array_record(arrays: Arrays) -> ArrayRecord:
     return record
 
 
+def records_of(content: RecordDict, kind: type[Record]) -> dict[str, Record]:
+    """Return the records of one kind, by name.
+
+    Why not ``content.array_records``: Flower keeps that view on the content, which makes a cycle, and every
+    update of many megabytes would stay in memory until Python's cycle collector happens to look.
+    """
+    return {str(name): record for name, record in content.items() if isinstance(record, kind)}
+
+
 def plan_content(plan: RoundPlan, vectors: ArrayRecord) -> RecordDict:
     """Put a plan and its broadcast into the content of a message."""
     return RecordDict({"plan": _text(encode(plan)), "vectors": vectors})
@@ -95,7 +105,7 @@ def read_plan(content: RecordDict) -> tuple[RoundPlan, Vectors, str]:
     """
     plan = decode(RoundPlan, _read_text(content, "plan"))
     vectors = _read_arrays(content, "vectors", np.float32)
-    record = content.array_records["vectors"]
+    record = records_of(content, ArrayRecord)["vectors"]
     hashes = {name: (vector, _hash(record[name], vector)) for name, vector in vectors.items()}
     return plan, vectors, hash_of_hashes(hashes)
 
@@ -144,7 +154,7 @@ def _text(text: str) -> ConfigRecord:
 
 
 def _read_text(content: RecordDict, name: str) -> object:
-    record = content.config_records.get(name)
+    record = records_of(content, ConfigRecord).get(name)
     if record is None:
         raise _missing(content, name)
     return record.get("json")
@@ -156,7 +166,7 @@ def _missing(content: RecordDict, name: str) -> ProtocolError:
 
 
 def _read_arrays(content: RecordDict, name: str, dtype: type[Any]) -> dict[str, NDArray[Any]]:
-    record = content.array_records.get(name)
+    record = records_of(content, ArrayRecord).get(name)
     if record is None:
         raise _missing(content, name)
     if len(record) > MOST_ARRAYS or any(len(str(key)) > _LONGEST_NAME for key in record):

@@ -9,10 +9,11 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from flwr.app import Error, Message, RecordDict
+from flwr.app import ArrayRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from fedcad.shared.flower_records import records_of
 from fedcad.simulations.engines.flower_internals import (
     enter_task,
     make_message,
@@ -129,7 +130,7 @@ class InProcessGrid(Grid):
 
     def _block_of(self, content: RecordDict) -> tuple[SharedBlock | None, dict[str, tuple[Placement, ...]]]:
         """Return the block that holds a content's arrays; messages that share them share the block."""
-        records = list(content.array_records.values())
+        records = list(records_of(content, ArrayRecord).values())
         if not records:
             return None, {}
         key = tuple(id(record) for record in records)

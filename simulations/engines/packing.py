@@ -1,13 +1,14 @@
 """Flower records in shared memory: arrays in a block, everything else as plain data."""
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
-from fedcad.shared.flower_records import LiveArray
+from fedcad.shared.flower_records import LiveArray, records_of
 from fedcad.simulations.engines.shared_arrays import Arrays, Placement, SharedBlock, place, write
 
 
@@ -28,7 +29,7 @@ def arrays_of(content: RecordDict) -> dict[str, Arrays]:
     """Return the arrays of every array record."""
     return {
         name: {key: array.numpy() for key, array in record.items()}
-        for name, record in content.array_records.items()
+        for name, record in records_of(content, ArrayRecord).items()
     }
 
 
@@ -42,7 +43,7 @@ def layout_arrays(records: Mapping[str, Arrays]) -> tuple[dict[str, tuple[Placem
 
 def pack(content: RecordDict, placements: Mapping[str, tuple[Placement, ...]]) -> Packed:
     """Describe a content whose arrays have been written to these places."""
-    texts = {name: dict(record) for name, record in content.config_records.items()}
+    texts = {name: dict(record) for name, record in records_of(content, ConfigRecord).items()}
     return Packed(placements, texts)
 
 
@@ -60,25 +61,39 @@ def unpack(packed: Packed, block: SharedBlock | None, *, copy: bool) -> RecordDi
     Views of one place are one :class:`LiveArray` however often they are asked for, so that the hash of a
     broadcast is computed once by each worker, not once for each site.
     """
+
+    def live(placement: Placement) -> LiveArray:
+        if block is None:
+            raise ValueError("a content with arrays comes with a block")
+        if copy:
+            return _frozen(placement.view(block).copy())
+        if placement not in block.views:
+            block.views[placement] = _frozen(placement.view(block))
+        known: LiveArray = block.views[placement]
+        return known
+
+    return _content(packed, live)
+
+
+def borrow(packed: Packed, block: SharedBlock | None) -> tuple[RecordDict, Callable[[], object]]:
+    """Rebuild a content as read-only views, and return a function that gives None once all have gone."""
+    if block is None:
+        return unpack(packed, None, copy=True), lambda: None
+    memory = block.lend()
+    content = _content(packed, lambda placement: _frozen(placement.view_of(memory)))
+    return content, weakref.ref(memory)
+
+
+def _content(packed: Packed, live: Callable[[Placement], LiveArray]) -> RecordDict:
     content = RecordDict()
     for name, placements in packed.arrays.items():
         record = ArrayRecord()
-        if block is not None:
-            for placement in placements:
-                record[placement.name] = _live(placement, block, copy=copy)
+        for placement in placements:
+            record[placement.name] = live(placement)
         content[name] = record
     for name, values in packed.texts.items():
         content[name] = ConfigRecord(dict(values))
     return content
-
-
-def _live(placement: Placement, block: SharedBlock, *, copy: bool) -> LiveArray:
-    if copy:
-        return _frozen(placement.view(block).copy())
-    if placement not in block.views:
-        block.views[placement] = _frozen(placement.view(block))
-    known: LiveArray = block.views[placement]
-    return known
 
 
 def _frozen(values: NDArray[Any]) -> LiveArray:

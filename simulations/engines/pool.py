@@ -4,6 +4,7 @@ Each worker has a thread here that takes jobs from one queue, sends them, and wa
 that dies is replaced; its job fails with a reason and the others go on.
 """
 
+import itertools
 import multiprocessing
 import os
 import queue
@@ -12,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -20,7 +22,7 @@ from flwr.app import RecordDict
 from flwr.clientapp import ClientApp
 
 from fedcad.simulations.engines.early import start_fork_server
-from fedcad.simulations.engines.packing import unpack
+from fedcad.simulations.engines.packing import Packed, borrow
 from fedcad.simulations.engines.shared_arrays import SharedBlock
 from fedcad.simulations.engines.worker import Job, Result, work
 
@@ -186,23 +188,24 @@ class _Worker:
         self._process.start()
         theirs.close()
         self._sent: OrderedDict[str, None] = OrderedDict()
-        self._replies: SharedBlock | None = None
+        self._replies = _ReplyBlocks()
 
     def run(self, job: Job, block: SharedBlock | None) -> RecordDict:
-        """Run one job and return the content of its reply, copied out of the worker's memory."""
+        """Run one job and return the content of its reply, as read-only views of the worker's memory."""
         if block is not None and block.identity not in self._sent:
             self._connection.send("block")
             block.send(self._connection, self._pid())
             self._sent[block.identity] = None
             while len(self._sent) > _KEPT_BLOCKS:
                 self._sent.popitem(last=False)
-        self._connection.send(job)
+        slot = self._replies.unread()
+        self._connection.send(replace(job, slot=slot))
         result: Result = self._connection.recv()
         if result.has_new_block:
-            self._replies = SharedBlock.receive(self._connection)
+            self._replies.keep(slot, SharedBlock.receive(self._connection))
         if result.content is None:
             raise JobFailed(result.error)
-        return unpack(result.content, self._replies, copy=True)
+        return self._replies.borrow(slot, result.content)
 
     def end(self) -> int | None:
         """Close the connection, wait for the process to go, and return its exit code."""
@@ -221,3 +224,30 @@ class _Worker:
         if self._process.pid is None:
             raise ValueError("the process was started and has an id")
         return self._process.pid
+
+
+class _ReplyBlocks:
+    """A worker's reply blocks, by slot; one that somebody still reads is not written again.
+
+    Why: a reply of many megabytes reaches the sum without being copied, while the worker goes on.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, SharedBlock] = {}
+        self._readers: dict[int, Callable[[], object]] = {}
+
+    def unread(self) -> int:
+        """Return the first slot whose block nobody reads."""
+        return next(slot for slot in itertools.count() if self._reader(slot) is None)
+
+    def keep(self, slot: int, block: SharedBlock) -> None:
+        """Take a new block for a slot."""
+        self._blocks[slot] = block
+
+    def borrow(self, slot: int, content: Packed) -> RecordDict:
+        """Return a content as views of a slot's block, which is read until all of them have gone."""
+        found, self._readers[slot] = borrow(content, self._blocks.get(slot))
+        return found
+
+    def _reader(self, slot: int) -> object:
+        return self._readers[slot]() if slot in self._readers else None

@@ -4,6 +4,7 @@ Why anonymous files (memfd) and not named shared memory: nothing is left behind 
 small ``/dev/shm`` does not limit the size of a model.
 """
 
+import ctypes
 import itertools
 import mmap
 import os
@@ -50,6 +51,13 @@ class SharedBlock:
         os.ftruncate(descriptor, size)
         return cls(descriptor, size, f"{os.getpid()}-{next(_numbers)}")
 
+    def lend(self) -> "ctypes.Array[ctypes.c_char]":
+        """Return the block's memory as an object that lives as long as any view of it.
+
+        A weak reference to it says whether somebody can still read the block, whatever became of the views.
+        """
+        return (ctypes.c_char * self.size).from_buffer(self.memory)
+
     def send(self, connection: Connection, process: int) -> None:
         """Hand the block to the process at the other end of a connection."""
         connection.send((self.identity, self.size))
@@ -89,7 +97,11 @@ class Placement:
 
     def view(self, block: SharedBlock) -> NDArray[Any]:
         """Return the array in a block, without copying."""
-        return np.ndarray(self.shape, dtype=self.dtype, buffer=block.memory, offset=self.offset)
+        return self.view_of(block.memory)
+
+    def view_of(self, memory: Any) -> NDArray[Any]:
+        """Return the array in a block's memory, or in what :meth:`SharedBlock.lend` returned."""
+        return np.ndarray(self.shape, dtype=self.dtype, buffer=memory, offset=self.offset)
 
 
 def place(arrays: Arrays, start: int = 0) -> tuple[tuple[Placement, ...], int]:

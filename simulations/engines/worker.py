@@ -43,6 +43,7 @@ class Job:
         metadata: The message's metadata, by the names of Flower's ``Metadata``.
         block: Identity of the block that holds its arrays; None without arrays.
         content: Everything else.
+        slot: Which of the worker's reply blocks nobody reads any more; the answer goes there.
     """
 
     node: int
@@ -50,6 +51,7 @@ class Job:
     metadata: Mapping[str, Any]
     block: str | None
     content: Packed
+    slot: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,25 +64,23 @@ class Result:
 
 
 class _Replies:
-    """The worker's own block, grown when a reply needs more."""
+    """The worker's own blocks, one for each slot, grown when a reply needs more."""
 
     def __init__(self, connection: Connection, parent: int) -> None:
         self._connection = connection
         self._parent = parent
-        self._block: SharedBlock | None = None
+        self._blocks: dict[int, SharedBlock] = {}
 
-    def send(self, content: RecordDict) -> None:
+    def send(self, content: RecordDict, slot: int) -> None:
         records = arrays_of(content)
         placements, size = layout_arrays(records)
-        is_new = self._block is None or self._block.size < size
-        if is_new:
-            self._block = SharedBlock.create(size)
-        if self._block is None:
-            raise ValueError("a reply block was just made")
-        write_arrays(records, placements, self._block)
-        self._connection.send(Result(pack(content, placements), has_new_block=is_new))
-        if is_new:
-            self._block.send(self._connection, self._parent)
+        known = self._blocks.get(slot)
+        block = known if known is not None and known.size >= size else SharedBlock.create(size)
+        self._blocks[slot] = block
+        write_arrays(records, placements, block)
+        self._connection.send(Result(pack(content, placements), has_new_block=block is not known))
+        if block is not known:
+            block.send(self._connection, self._parent)
 
 
 def work(connection: Connection, parent: int, make_app: Callable[[], ClientApp]) -> None:
@@ -105,7 +105,7 @@ def work(connection: Connection, parent: int, make_app: Callable[[], ClientApp])
             if reply.has_error():
                 connection.send(Result(error=str(reply.error.reason)))
             else:
-                replies.send(reply.content)
+                replies.send(reply.content, job.slot)
             del reply
         message = None
 

@@ -1,5 +1,7 @@
 """Messages as Flower records and back; the coordinator's tests send hostile bytes through the same door."""
 
+import gc
+import weakref
 from io import BytesIO
 from typing import Any
 
@@ -183,3 +185,17 @@ def test_any_changed_byte_of_an_array_is_refused_or_is_another_value(data: Any) 
         found = read_answer(content)
         assert isinstance(found, Update)
         assert found.vectors["model"].tobytes() == bytes(good[-16:])
+
+
+def test_reading_a_content_leaves_no_cycle_that_keeps_its_arrays() -> None:
+    """An update of many megabytes must go when it has been used, not when the collector looks."""
+    values = np.ones(4, dtype=np.float32)
+    content = answer_content(Update(HEADER, {"model": values}, {}))
+    gone = weakref.ref(content)
+    gc.disable()
+    try:
+        read_answer(content)
+        del content
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -59,7 +59,7 @@ def test_a_site_cannot_change_what_another_reads(grid):
 
 
 def test_replies_are_not_overwritten_by_later_ones(grid):
-    """A worker reuses its reply block: what was received before must stay."""
+    """A worker reuses its reply blocks, but none that is still read: what was received before must stay."""
     replies = [next(iter(grid.send_and_receive([message(1, vectors(float(n)))]))) for n in range(6)]
     assert [arrays(reply)[0] for reply in replies] == [0, 2, 4, 6, 8, 10]
 

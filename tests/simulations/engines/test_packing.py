@@ -1,8 +1,9 @@
 import numpy as np
+import torch
 from flwr.app import ConfigRecord, RecordDict
 
 from fedcad.shared.flower_records import array_record
-from fedcad.simulations.engines.packing import arrays_of, layout_arrays, pack, unpack, write_arrays
+from fedcad.simulations.engines.packing import arrays_of, borrow, layout_arrays, pack, unpack, write_arrays
 from fedcad.simulations.engines.shared_arrays import SharedBlock
 
 CONTENT = RecordDict(
@@ -51,3 +52,25 @@ def test_content_without_arrays_needs_no_block():
     found = unpack(pack(content, places), None, copy=True)
     assert set(found) == {"refusal", "vectors"}
     assert len(found.array_records["vectors"]) == 0
+
+
+def test_a_borrowed_block_is_read_until_the_last_view_has_gone():
+    description, block = packed(CONTENT)
+    content, reader = borrow(description, block)
+    values = content["vectors"]["model"].numpy()
+    assert np.array_equal(values, CONTENT.array_records["vectors"]["model"].numpy())
+    assert not values.flags.writeable
+    part = torch.from_numpy(values[1:])
+    del content, values
+    # Not in the assertion itself: pytest would keep the object alive.
+    is_read = reader() is not None
+    assert is_read, "a view of a view still reads"
+    del part
+    assert reader() is None
+
+
+def test_one_place_of_a_block_is_one_array_so_that_its_hash_is_remembered():
+    description, block = packed(CONTENT)
+    first, second = (unpack(description, block, copy=False) for _ in range(2))
+    assert first.array_records["vectors"] is not second.array_records["vectors"]
+    assert first.array_records["vectors"]["model"] is second.array_records["vectors"]["model"]
