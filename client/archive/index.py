@@ -151,12 +151,18 @@ def _connect(database: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
-    """Create the tables; drop those of an older version."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == INDEX_VERSION:
+    """Create the tables; drop those of an older version.
+
+    The version that counts is the one read under the write lock: of several processes that open a new index
+    at once, all but the first must leave the first one's tables, which it may already have filled.
+    """
+    if _is_current(connection):
         return
     columns = ", ".join(f"{name} NOT NULL DEFAULT ''" for name in FACT_NAMES)
     connection.execute("BEGIN IMMEDIATE")
+    if _is_current(connection):
+        connection.execute("ROLLBACK")
+        return
     connection.execute("DROP TABLE IF EXISTS files")
     # Paths are bytes: a file system may hold names that are no valid text.
     connection.execute(
@@ -166,6 +172,12 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX files_by_instance ON files (sop_instance_uid, path)")
     connection.execute(f"PRAGMA user_version = {INDEX_VERSION}")
     connection.execute("COMMIT")
+
+
+def _is_current(connection: sqlite3.Connection) -> bool:
+    """Whether the tables are there, in this version."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(version == INDEX_VERSION)
 
 
 def _list_files(connection: sqlite3.Connection, archive: Path) -> int:

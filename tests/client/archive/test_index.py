@@ -1,16 +1,19 @@
 """The index: incremental, resumable, read-only, and a reason for everything left out."""
 
+import multiprocessing
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from dicom_factory import CR, gradient, uid, write, xray
 
+from fedcad.client.archive import index
 from fedcad.client.archive.index import index_rejects, indexed_images, update_index
 from fedcad.client.archive.reasons import Reason
 from fedcad.shared.errors import ArchiveError
@@ -191,3 +194,25 @@ def test_foreign_archives_are_listed_not_loaded(tmp_path):
         report = update_index(SHARED / name, tmp_path / f"{name}.sqlite")
         assert report.usable == usable
         assert report.usable + sum(count for _, count in report.rejects) == report.files
+
+
+def _open_at_once(database, barrier, number):
+    with closing(sqlite3.connect(database, timeout=20, isolation_level=None)) as connection:
+        # Before any of the processes may write, each has looked and found no tables.
+        connection.set_trace_callback(lambda sql: barrier.wait(20) if sql == "BEGIN IMMEDIATE" else None)
+        index._make_tables(connection)
+        connection.set_trace_callback(None)
+        connection.execute("INSERT INTO files (path, size, mtime_ns) VALUES (?, 1, 1)", (str(number),))
+
+
+def test_processes_that_open_a_new_index_at_once_leave_each_others_rows(tmp_path):
+    database, context = tmp_path / "index.sqlite", multiprocessing.get_context("fork")
+    barrier = context.Barrier(4)
+    openers = [context.Process(target=_open_at_once, args=(database, barrier, number)) for number in range(4)]
+    for opener in openers:
+        opener.start()
+    for opener in openers:
+        opener.join(60)
+    assert [opener.exitcode for opener in openers] == [0] * 4
+    with closing(sqlite3.connect(database)) as connection:
+        assert sorted(path for (path,) in connection.execute("SELECT path FROM files")) == list("0123")
