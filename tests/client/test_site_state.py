@@ -54,11 +54,57 @@ def test_a_round_that_did_not_count_leaves_no_trace(store, tmp_path):
     assert value_of(store.begin(3, FIRST)) == 3
 
 
-def test_a_first_round_that_did_not_count_starts_from_the_first_state(store):
+def test_a_first_round_that_did_not_count_starts_from_the_first_state(store, tmp_path):
     store.keep(1, state(99))
     assert value_of(store.begin(0, FIRST)) == 0
+    assert files(tmp_path) == []
+    with pytest.raises(CheckpointError, match="round 1"):
+        store.begin(1, FIRST)
     store.keep(2, state(2))
     assert value_of(store.begin(2, FIRST)) == 2
+
+
+def counted(store, *rounds):
+    for number in rounds:
+        store.keep(number, state(number))
+        store.begin(number, FIRST)
+
+
+def test_a_coordinator_that_goes_back_one_checkpoint_finds_the_state(store, tmp_path):
+    counted(store, 1, 2, 4)
+    store.keep(5, state(99))
+    assert files(tmp_path) == ["committed.safetensors", "pending.safetensors", "previous.safetensors"]
+    assert value_of(store.begin(2, FIRST)) == 2
+    assert files(tmp_path) == ["committed.safetensors"]
+    assert value_of(store.committed(FIRST)) == 2
+    store.keep(3, state(3))
+    assert value_of(store.begin(3, FIRST)) == 3
+    assert value_of(store.begin(2, FIRST)) == 2
+
+
+def test_two_checkpoints_back_is_refused_and_changes_nothing(store):
+    counted(store, 1, 2, 3)
+    with pytest.raises(CheckpointError, match="round 1"):
+        store.begin(1, FIRST)
+    assert value_of(store.begin(3, FIRST)) == 3
+
+
+def test_killed_between_the_renames_of_a_commit_loses_nothing(store, tmp_path):
+    counted(store, 1)
+    store.keep(2, state(2))
+    committed = next(tmp_path.rglob("committed.safetensors"))
+    committed.rename(committed.with_name("previous.safetensors"))
+    assert value_of(store.committed(FIRST)) == 1
+    assert value_of(store.begin(2, FIRST)) == 2
+    assert value_of(store.begin(1, FIRST)) == 1
+
+
+def test_what_an_interrupted_write_left_is_removed(store, tmp_path):
+    store.keep(1, state(1))
+    pending = next(tmp_path.rglob("pending.safetensors"))
+    (pending.parent / ".pending.safetensors.00ff00ff00ff.unfinished").write_bytes(b"half")
+    store.keep(2, state(2))
+    assert files(tmp_path) == ["pending.safetensors"]
 
 
 def test_asking_twice_gives_the_same(store):
