@@ -139,5 +139,8 @@ class Node:
 
 
 def _evaluated(vectors: Mapping[str, Tensor]) -> list[Tensor]:
-    """Return the models among a broadcast's vectors: ``model``, or else all, the members of an ensemble."""
-    return [vectors["model"]] if "model" in vectors else list(vectors.values())
+    """Return the models among a broadcast's vectors: ``model``, or else all, the members of an ensemble.
+
+    Members come in the order of their names: their outputs are added in that order, whatever the record's.
+    """
+    return [vectors["model"]] if "model" in vectors else [vectors[name] for name in sorted(vectors)]

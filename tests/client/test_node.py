@@ -8,11 +8,13 @@ import tiny_study
 import torch
 from toy_algorithms import FEDAVG, Controlled, Greedy, LocalNorms, bench_with, plan_for
 
+from fedcad.client import evaluation
 from fedcad.client.node import Node
 from fedcad.client.training import LocalTrainer
 from fedcad.client.workbench import Workbench, freeze
 from fedcad.shared.errors import CheckpointError
 from fedcad.shared.messages import Refusal, Update
+from fedcad.shared.parameters import load
 
 BATCH_NORM = {"name": "cnn", "convolutions": [{"features": 4}], "norm": "batch"}
 
@@ -74,6 +76,19 @@ def test_several_vectors_are_tested_as_an_ensemble(node, bench):
         single = node.answer(*plan_for(bench, {"model": member}, work=("test",), round_number=0))
         assert single.statistics["test"].shape == answer.statistics["test"].shape
         assert not np.array_equal(single.statistics["test"], answer.statistics["test"])
+
+
+def test_ensemble_is_added_in_the_order_of_names_whatever_the_order_of_the_record(node, bench, monkeypatch):
+    seen, members = [], {f"alone-{name}": bench.contract.initial + ord(name) for name in "abc"}
+    for names in (sorted(members), sorted(members, reverse=True)):
+        order = []
+        monkeypatch.setattr(
+            evaluation, "load", lambda *asked, order=order: (order.append(asked[2]), load(*asked))
+        )
+        node.answer(*plan_for(bench, {name: members[name] for name in names}, work=("test",), round_number=0))
+        seen.append(order)
+    assert all(torch.equal(first, second) for first, second in zip(*seen, strict=True))
+    assert torch.equal(seen[0][0], members["alone-a"])
 
 
 def refusal(node, plan, vectors, digest):
