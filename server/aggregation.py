@@ -3,7 +3,8 @@
 Why: floating sums depend on the order in which sites answer. Here each float32 value becomes a 64-bit fixed
 point number (2⁻³² resolution), is multiplied by the site's integer weight and added in integers, so that any
 order, and any grouping into partial sums, gives the same bits. Memory: one accumulator (8 bytes a value)
-whatever the number of sites.
+whatever the number of sites. Overflow is excluded for each update alone, from the sum of all weights that was
+announced beforehand, so that no update can push out another one.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,10 @@ from fedcad.shared.parameters import tensor_of
 FRACTION_BITS = 32
 SCALE = float(2**FRACTION_BITS)
 LIMIT = 2**62
-"""Bound on |value| · Σ weights in fixed point; one bit below int64's range for rounding."""
+"""Bound on |value| · Σ weights in fixed point, and on Σ weights. Rounding moves a sum by at most ½ · Σ weights,
+for which one bit of int64's range is left."""
+UNANNOUNCED_WEIGHT = 2**20
+"""Σ weights of a round where none is announced: values stay below 2¹⁰."""
 BLOCK = 1 << 18
 """Values handled at a time, so that intermediates stay in the processor's cache."""
 MAGIC = 1.5 * 2.0 ** (52 - FRACTION_BITS)
@@ -36,24 +40,34 @@ class ExactSum:
     """A weighted sum of float32 vectors in int64 fixed point.
 
     Attributes:
-        weight: Σ weight.
-        count: Number of vectors added.
-        largest: Σ weight · max|value|, an upper bound on the magnitude of any total.
+        total_weight: Σ weight that was announced; no more can be added.
+        weight: Σ weight of the vectors added so far.
+        count: Number of vectors added so far.
     """
 
-    def __init__(self, size: int) -> None:
-        """Start an empty sum of vectors with ``size`` values."""
+    def __init__(self, size: int, *, total_weight: int) -> None:
+        """Start an empty sum.
+
+        Args:
+            size: Values of each vector.
+            total_weight: Σ weight of all vectors that may come, also those of other partial sums.
+
+        Raises:
+            ValueError: The total is negative or above 2⁶².
+        """
+        if not 0 <= total_weight <= LIMIT:
+            raise ValueError(f"the weights sum to {total_weight}; expected 0 to {LIMIT}")
         # NumPy's large arrays lie in huge pages; the first touch of torch's costs several times more.
         self._biased = torch.from_numpy(np.zeros(size, dtype=np.int64))
         self._bias = 0
+        self.total_weight = total_weight
         self.weight = 0
         self.count = 0
-        self.largest = 0.0
 
-    @classmethod
-    def of_size(cls, size: int) -> "ExactSum":
-        """Return an empty sum of vectors with ``size`` values."""
-        return cls(size)
+    @property
+    def bound(self) -> float:
+        """Magnitude that every value must stay below: with it at all weights, the total is below 2⁶²."""
+        return LIMIT / SCALE / max(self.total_weight, 1)
 
     @property
     def total(self) -> Tensor:
@@ -71,18 +85,21 @@ class ExactSum:
             weight: Integer from 1 to 2³¹ − 1.
 
         Raises:
-            InvalidUpdate: Wrong shape, dtype or weight, not finite, or so large that the sum could overflow.
-        """
-        self._accumulate(vector, weight, self.bound_with(vector, weight=weight))
+            InvalidUpdate: Wrong shape, dtype or weight, a weight beyond the announced total, not finite, or a
+                value that could make the sum overflow.
 
-    def _accumulate(self, vector: Tensor, weight: int, bound: float) -> None:
-        if bound - self.largest < weight * SMALL:
+        Guarantees:
+            Whether a vector is accepted does not depend on the others, while weights sum to the total.
+        """
+        self._accumulate(vector, weight, self.check(vector, weight=weight))
+
+    def _accumulate(self, vector: Tensor, weight: int, largest: float) -> None:
+        if largest < SMALL:
             self._accumulate_small(vector, weight)
         else:
             self._accumulate_any(vector, weight)
         self.weight += weight
         self.count += 1
-        self.largest = bound
 
     def _accumulate_small(self, vector: Tensor, weight: int) -> None:
         """Add fixed-point numbers below the bits of :data:`MAGIC`, which are taken off later, modulo 2⁶⁴.
@@ -106,8 +123,8 @@ class ExactSum:
             fixed.copy_(torch.mul(block, SCALE, out=scratch[: len(block)]).round_())
             self._biased[start : start + BLOCK].add_(fixed, alpha=weight)
 
-    def bound_with(self, vector: Tensor, *, weight: int) -> float:
-        """Return the bound on the total's magnitude once this vector is added.
+    def check(self, vector: Tensor, *, weight: int) -> float:
+        """Refuse a vector that cannot be added; return its largest magnitude.
 
         Raises:
             InvalidUpdate: As :meth:`add`.
@@ -119,31 +136,52 @@ class ExactSum:
             )
         if not 0 < weight <= LARGEST_WEIGHT:
             raise InvalidUpdate(f"got weight {weight}; expected 1 to {LARGEST_WEIGHT}")
+        self._require_room(weight)
         low, high = torch.aminmax(vector) if len(vector) else (torch.zeros(()), torch.zeros(()))
         if not (torch.isfinite(low) and torch.isfinite(high)):
             raise InvalidUpdate("the update holds NaN or infinity")
-        largest = self.largest + weight * max(-low.item(), high.item(), 0.0)
-        if largest * SCALE + self.count + 1 >= LIMIT:
+        largest = max(-low.item(), high.item(), 0.0)
+        if largest >= self.bound:
             raise InvalidUpdate(
-                f"largest value times weights is {largest:.3g}; above {LIMIT / SCALE:.3g} the exact sum "
-                "could overflow. The update has diverged or weights are too large: lower the learning rate"
+                f"the largest value is {largest:.3g}; from {self.bound:.3g} on, sums with weights of "
+                f"{self.total_weight} could overflow. The update has diverged: lower the learning rate"
             )
         return largest
+
+    def _require_room(self, weight: int) -> None:
+        if weight > self.total_weight - self.weight:
+            raise InvalidUpdate(
+                f"got weight {weight}; {self.weight} of the announced {self.total_weight} are already added"
+            )
+
+    def check_partial(self, other: "ExactSum") -> None:
+        """Refuse a partial sum that cannot be combined with this one.
+
+        Raises:
+            InvalidUpdate: It is empty, of another size, was opened for another total weight, or its weight is
+                beyond what is left of it.
+        """
+        if other.total.shape != self.total.shape:
+            raise InvalidUpdate(f"got a sum of {len(other.total)} values; expected {len(self.total)}")
+        if other.total_weight != self.total_weight:
+            # Its vectors were held against another bound.
+            raise InvalidUpdate(
+                f"got a sum that was opened for weights of {other.total_weight}; expected {self.total_weight}"
+            )
+        if other.count < 1:
+            raise InvalidUpdate("got an empty sum; expected at least one update")
+        self._require_room(other.weight)
 
     def combine(self, other: "ExactSum") -> None:
         """Add another partial sum; the same bits as adding its vectors one by one.
 
         Raises:
-            InvalidUpdate: It is of another size or the sum could overflow; nothing is changed.
+            InvalidUpdate: As :meth:`check_partial`; nothing is changed.
         """
-        if other.total.shape != self.total.shape:
-            raise InvalidUpdate(f"got a sum of {len(other.total)} values; expected {len(self.total)}")
-        if self.largest + other.largest >= LIMIT / SCALE:
-            raise InvalidUpdate("the combined sum could overflow")
+        self.check_partial(other)
         self.total.add_(other.total)
         self.weight += other.weight
         self.count += other.count
-        self.largest += other.largest
 
     def mean(self) -> Tensor:
         """Return Σ weight · value / Σ weight as float32, shape (size,).
@@ -177,36 +215,63 @@ class Aggregator:
         self._sums: dict[str, ExactSum] | None = None
         self._spill: Spill | None = None
 
-    def begin(self, sizes: Mapping[str, int], *, spill: Spill | None = None) -> None:
+    def begin(
+        self,
+        sizes: Mapping[str, int],
+        *,
+        total_weight: int = UNANNOUNCED_WEIGHT,
+        spill: Spill | None = None,
+    ) -> None:
         """Open a round in which every update has exactly these named vectors.
 
         Args:
             sizes: Length of each named vector.
+            total_weight: Σ weight of all updates that may come, known from enrolment. It bounds their values.
             spill: Where single updates are kept for algorithms that need them; excludes masking.
 
         Raises:
-            ValueError: No vector is named.
+            ValueError: No vector is named, or the total weight is negative or above 2⁶².
         """
         if not sizes:
             raise ValueError("a round needs at least one named vector")
-        self._sums = {name: ExactSum.of_size(size) for name, size in sizes.items()}
+        self._sums = {name: ExactSum(size, total_weight=total_weight) for name, size in sizes.items()}
         self._spill = spill
 
     def add(self, vectors: Mapping[str, NDArray[np.float32]], *, weight: int) -> None:
         """Add one update: all of its vectors, or none.
 
         Raises:
-            InvalidUpdate: A vector is missing, unexpected, of wrong shape or dtype, not finite or too large.
+            InvalidUpdate: A vector is missing, unexpected, of wrong shape or dtype, not finite or too large,
+                or the weight is beyond what is left of the total.
         """
-        sums = self._open()
-        if set(vectors) != set(sums):
-            raise InvalidUpdate(f"the update has vectors {sorted(vectors)}; expected {sorted(sums)}")
+        sums = self._named(vectors)
         tensors = {name: _checked_tensor(name, values) for name, values in vectors.items()}
-        bounds = {name: sums[name].bound_with(tensor, weight=weight) for name, tensor in tensors.items()}
+        largest = {name: sums[name].check(tensor, weight=weight) for name, tensor in tensors.items()}
         for name, tensor in tensors.items():
-            sums[name]._accumulate(tensor, weight, bounds[name])
+            sums[name]._accumulate(tensor, weight, largest[name])
         if self._spill is not None:
             self._spill.add(vectors, weight=weight)
+
+    def add_partial(self, partial: Mapping[str, ExactSum]) -> None:
+        """Add the sums of several updates at once, for aggregation in levels: all of them, or none.
+
+        The result is, to the bit, that of adding the updates one by one. Every level opens its sums for the
+        total weight of the whole round, so that all refuse the same updates.
+
+        Raises:
+            InvalidUpdate: A sum is missing, unexpected, empty, of another size or total weight, has more
+                weight than is left, or differs from the others in weight or count; or the round needs single
+                updates.
+        """
+        sums = self._named(partial)
+        if self._spill is not None:
+            raise InvalidUpdate("got sums of updates; the study's algorithm needs each update on its own")
+        if len({(each.weight, each.count) for each in partial.values()}) != 1:
+            raise InvalidUpdate("the sums of one partial result differ in weight or count of updates")
+        for name, each in partial.items():
+            sums[name].check_partial(each)
+        for name, each in partial.items():
+            sums[name].combine(each)
 
     def close(self) -> Sums:
         """End the round and return its means.
@@ -219,6 +284,13 @@ class Aggregator:
         means = {name: total.mean() for name, total in sums.items()}
         individual = self._spill.updates() if self._spill is not None else ()
         return Sums(means, first.weight, first.count, individual)
+
+    def _named(self, got: Mapping[str, object]) -> dict[str, ExactSum]:
+        """Return the round's sums, or refuse what has other names."""
+        sums = self._open()
+        if set(got) != set(sums):
+            raise InvalidUpdate(f"the update has vectors {sorted(got)}; expected {sorted(sums)}")
+        return sums
 
     def _open(self) -> dict[str, ExactSum]:
         if self._sums is None:

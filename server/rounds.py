@@ -166,8 +166,7 @@ class StudyRun:
         plans = self._plans(checkpoint, cohort, number, work, vectors)
         collected = Collected(Aggregator(), [], {})
         if "train" in work:
-            spill = self._store.spill() if self._algorithm.needs_individual_updates else None
-            collected.aggregator.begin(self._algorithm.sizes(self._contract.layout), spill=spill)
+            self._open_sums(collected.aggregator, cohort)
         silent = set(plans)
         for reply in self._channel.ask(plans, vectors, self._study.participation.deadline_s):
             if reply.site not in silent:
@@ -180,6 +179,12 @@ class StudyRun:
         collected.participation += cohort.absent
         collected.participation.sort(key=lambda part: part.site)
         return collected
+
+    def _open_sums(self, aggregator: Aggregator, cohort: Cohort) -> None:
+        spill = self._store.spill() if self._algorithm.needs_individual_updates else None
+        weights = [self._algorithm.weight(info.cases["train"]) for info in cohort.sites.values()]
+        sizes = self._algorithm.sizes(self._contract.layout)
+        aggregator.begin(sizes, total_weight=sum(weights), spill=spill)
 
     def _plans(
         self,

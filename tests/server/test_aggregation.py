@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from fedcad.server.aggregation import BLOCK, FRACTION_BITS, LIMIT, SCALE, SMALL, Aggregator, ExactSum
+from fedcad.server.aggregation import (
+    BLOCK,
+    FRACTION_BITS,
+    LIMIT,
+    SCALE,
+    SMALL,
+    UNANNOUNCED_WEIGHT,
+    Aggregator,
+    ExactSum,
+)
 from fedcad.server.spill import Spill
 from fedcad.shared.errors import InvalidUpdate
 from fedcad.shared.messages import LARGEST_WEIGHT
@@ -24,8 +33,12 @@ updates = st.lists(st.tuples(vectors, weights), min_size=1, max_size=6)
 Updates = list[tuple[Any, int]]
 
 
+TOTAL = 100_000
+"""Σ weight that most sums here are opened for; values must stay below 2³⁰ / 100 000."""
+
+
 def summed(pairs: Updates) -> ExactSum:
-    total = ExactSum.of_size(SIZE)
+    total = ExactSum(SIZE, total_weight=TOTAL)
     for vector, weight in pairs:
         total.add(torch.from_numpy(vector), weight=weight)
     return total
@@ -37,7 +50,7 @@ def fixed_point(value: Any) -> int:
 
 
 def state_of(total: ExactSum) -> tuple[Any, ...]:
-    return total.total.tolist(), total.weight, total.count, total.largest
+    return total.total.tolist(), total.weight, total.count
 
 
 @given(updates)
@@ -56,8 +69,8 @@ def test_any_order_and_any_grouping_give_the_same_bits(pairs: Updates, random: A
     cuts = sorted(random.randint(0, len(pairs)) for _ in range(2))
     groups = [shuffled[: cuts[0]], shuffled[cuts[0] : cuts[1]], shuffled[cuts[1] :]]
     random.shuffle(groups)
-    combined = ExactSum.of_size(SIZE)
-    for group in groups:
+    combined = ExactSum(SIZE, total_weight=TOTAL)
+    for group in filter(None, groups):
         combined.combine(summed(group))
     assert torch.equal(combined.total, whole.total)
     assert (combined.weight, combined.count) == (whole.weight, whole.count)
@@ -75,7 +88,7 @@ def test_the_mean_is_the_float64_mean_within_one_float32_rounding(pairs: Updates
 
 
 def test_a_mean_worked_by_hand() -> None:
-    total = ExactSum.of_size(2)
+    total = ExactSum(2, total_weight=TOTAL)
     total.add(torch.tensor([1.0, -2.0]), weight=3)
     total.add(torch.tensor([5.0, 6.0]), weight=1)
     assert total.total.tolist() == [8 * 2**32, 0]
@@ -87,7 +100,7 @@ def test_a_mean_worked_by_hand() -> None:
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3])
 def test_blocks_have_no_seams(size: int) -> None:
     vector = torch.linspace(-3, 7, size) if size else torch.zeros(0)
-    total = ExactSum.of_size(size)
+    total = ExactSum(size, total_weight=TOTAL)
     total.add(vector, weight=2)
     assert torch.equal(total.total, (vector.double() * SCALE).round().long() * 2)
     total.add(vector, weight=1)
@@ -96,7 +109,7 @@ def test_blocks_have_no_seams(size: int) -> None:
 
 def test_a_view_with_gaps_is_added_like_its_copy() -> None:
     gaps = torch.arange(10.0)[::2]
-    one, other = ExactSum.of_size(5), ExactSum.of_size(5)
+    one, other = ExactSum(5, total_weight=TOTAL), ExactSum(5, total_weight=TOTAL)
     one.add(gaps, weight=1)
     other.add(gaps.clone(), weight=1)
     assert torch.equal(one.total, other.total)
@@ -104,7 +117,7 @@ def test_a_view_with_gaps_is_added_like_its_copy() -> None:
 
 def test_halves_go_to_even_whatever_the_sign() -> None:
     unit = 2.0**-FRACTION_BITS
-    total = ExactSum.of_size(4)
+    total = ExactSum(4, total_weight=TOTAL)
     total.add(torch.tensor([0.5, 1.5, -0.5, -1.5]) * unit, weight=1)
     assert total.total.tolist() == [0, 2, 0, -2]
 
@@ -127,7 +140,8 @@ REFUSED: dict[str, tuple[Any, Any]] = {
     "weight beyond the protocol": (torch.zeros(5), LARGEST_WEIGHT + 1),
     "weight beyond int64": (torch.zeros(5), 2**70),
     "too large": (torch.full((5,), 2.0**31), 1),
-    "too large with its weight": (torch.full((5,), -1.0), 2**30),
+    "too large for all weights": (torch.full((5,), -10738.0), 1),
+    "weight beyond the announced total": (torch.zeros(5), TOTAL - 6),
     "largest float": (torch.full((5,), torch.finfo(torch.float32).max), 1),
 }
 
@@ -135,7 +149,7 @@ REFUSED: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_be_added_is_refused_and_leaves_the_sum(kind: str) -> None:
     vector, weight = REFUSED[kind]
-    total = ExactSum.of_size(5)
+    total = ExactSum(5, total_weight=TOTAL)
     total.add(torch.arange(5.0), weight=7)
     before = state_of(total)
     with pytest.raises(InvalidUpdate):
@@ -143,60 +157,123 @@ def test_what_cannot_be_added_is_refused_and_leaves_the_sum(kind: str) -> None:
     assert state_of(total) == before
 
 
-@given(
-    st.lists(st.tuples(st.floats(0, 2.0**31, width=32), st.integers(1, LARGEST_WEIGHT)), max_size=12),
-    st.sampled_from([-1.0, 1.0]),
+whole = st.lists(
+    st.tuples(st.floats(0, 2.0**31, width=32), st.integers(1, LARGEST_WEIGHT)), min_size=1, max_size=12
 )
+
+
+@given(whole, st.sampled_from([-1.0, 1.0]))
 @settings(max_examples=150, deadline=None)
 def test_whatever_is_accepted_never_overflows(pairs: list[tuple[float, int]], sign: float) -> None:
-    total, exact = ExactSum.of_size(1), 0
+    total, exact = ExactSum(1, total_weight=sum(weight for _, weight in pairs)), 0
     for value, weight in pairs:
-        vector = torch.tensor([sign * value])
-        try:
-            total.add(vector, weight=weight)
-        except InvalidUpdate:
-            continue
+        vector = torch.tensor(
+            [sign * min(value, np.nextafter(np.float32(total.bound), np.float32(0)).item())]
+        )
+        total.add(vector, weight=weight)
         exact += weight * fixed_point(vector.item())
     assert total.total.item() == exact
     assert abs(exact) < 2**63
 
 
+@given(whole, st.randoms(use_true_random=False))
+@settings(max_examples=150, deadline=None)
+def test_which_updates_are_accepted_depends_on_each_alone(
+    pairs: list[tuple[float, int]], random: Any
+) -> None:
+    """In any order, and if any others are left out, the same ones are accepted."""
+    announced = sum(weight for _, weight in pairs)
+
+    def accepted(order: list[int]) -> set[int]:
+        total, found = ExactSum(1, total_weight=announced), set()
+        for index in order:
+            value, weight = pairs[index]
+            try:
+                total.add(torch.tensor([value]), weight=weight)
+            except InvalidUpdate:
+                continue
+            found.add(index)
+        return found
+
+    numbers = list(range(len(pairs)))
+    everybody = accepted(numbers)
+    random.shuffle(numbers)
+    assert accepted(numbers) == everybody
+    some = numbers[: random.randint(0, len(numbers))]
+    assert accepted(some) == everybody & set(some)
+
+
+def test_one_large_update_cannot_push_out_an_honest_one() -> None:
+    """At the bound, and yet the next two fit: the old bound on what had been added refused them."""
+    total = ExactSum(1, total_weight=3)
+    for value in (total.bound * 0.999, 1.0, total.bound * 0.999):
+        total.add(torch.tensor([value]), weight=1)
+    assert total.count == 3
+
+
 @given(st.lists(st.tuples(st.floats(2.0**-34, 2.0**-31, width=32), st.just(LARGEST_WEIGHT)), max_size=20))
 @settings(max_examples=30, deadline=None)
-def test_rounding_up_of_the_smallest_values_is_inside_the_bound(pairs: list[tuple[float, int]]) -> None:
-    total = ExactSum.of_size(1)
+def test_rounding_adds_at_most_half_of_the_weights(pairs: list[tuple[float, int]]) -> None:
+    total = ExactSum(1, total_weight=20 * LARGEST_WEIGHT)
     for value, weight in pairs:
         total.add(torch.tensor([value]), weight=weight)
-    assert total.total.item() <= 2 * total.largest * SCALE
+    assert total.total.item() <= SCALE * sum(weight * value for value, weight in pairs) + total.weight / 2
 
 
 def test_the_limit_is_sharp_from_both_sides() -> None:
-    largest = LIMIT / SCALE
-    total = ExactSum.of_size(1)
-    total.add(torch.tensor([largest / 2]), weight=1)
+    total = ExactSum(1, total_weight=4)
+    assert total.bound == LIMIT / SCALE / 4
     with pytest.raises(InvalidUpdate, match="overflow"):
-        total.add(torch.tensor([largest / 2]), weight=1)
-    total.add(torch.tensor([largest / 4]), weight=1)
-    assert total.total.item() == 3 * LIMIT // 4
+        total.add(torch.tensor([total.bound]), weight=1)
+    below = np.nextafter(np.float32(total.bound), np.float32(0)).item()
+    total.add(torch.tensor([below]), weight=4)
+    assert total.total.item() == 4 * fixed_point(below) < LIMIT
 
 
-def test_partial_sums_that_could_overflow_or_do_not_fit_are_not_combined() -> None:
-    one, other = ExactSum.of_size(2), ExactSum.of_size(2)
-    for total in (one, other):
-        total.add(torch.full((2,), 2.0**29), weight=1)
+def test_weight_beyond_the_announced_total_is_refused() -> None:
+    total = ExactSum(1, total_weight=10)
+    total.add(torch.ones(1), weight=7)
+    with pytest.raises(InvalidUpdate, match="got weight 4; 7 of the announced 10"):
+        total.add(torch.ones(1), weight=4)
+    total.add(torch.ones(1), weight=3)
+    assert (total.weight, total.count) == (10, 2)
+
+
+@pytest.mark.parametrize("total", [-1, LIMIT + 1])
+def test_a_total_beyond_the_accumulator_is_refused(total: int) -> None:
+    with pytest.raises(ValueError, match="expected 0 to"):
+        ExactSum(1, total_weight=total)
+
+
+def test_where_no_weight_is_announced_nothing_can_be_added() -> None:
+    with pytest.raises(InvalidUpdate, match="announced 0"):
+        ExactSum(1, total_weight=0).add(torch.ones(1), weight=1)
+
+
+PARTIAL = {
+    "another size": (ExactSum(1, total_weight=10), "got a sum of 1 values; expected 2"),
+    "empty": (ExactSum(2, total_weight=10), "empty"),
+    "another total": (ExactSum(2, total_weight=9), "opened for weights of 9; expected 10"),
+    "too much weight": (ExactSum(2, total_weight=10), "got weight 8; 4 of the announced 10"),
+}
+
+
+@pytest.mark.parametrize("kind", PARTIAL)
+def test_partial_sums_that_do_not_fit_are_not_combined(kind: str) -> None:
+    other, words = PARTIAL[kind]
+    if kind != "empty" and not other.count:
+        other.add(torch.ones(len(other.total)), weight=8)
+    one = ExactSum(2, total_weight=10)
+    one.add(torch.full((2,), 2.0), weight=4)
     before = state_of(one)
-    with pytest.raises(InvalidUpdate, match="overflow"):
+    with pytest.raises(InvalidUpdate, match=words):
         one.combine(other)
-    single = ExactSum.of_size(1)
-    single.add(torch.ones(1), weight=1)
-    with pytest.raises(InvalidUpdate, match="got a sum of 1 values; expected 2"):
-        one.combine(single)
     assert state_of(one) == before
 
 
 def test_nothing_has_no_mean() -> None:
     with pytest.raises(InvalidUpdate, match="no mean"):
-        ExactSum.of_size(3).mean()
+        ExactSum(3, total_weight=TOTAL).mean()
 
 
 # The aggregator of a round.
@@ -334,7 +411,7 @@ def test_single_updates_are_kept_only_where_they_were_accepted(tmp_path: Path) -
                     [SMALL, -SMALL, SMALL - 2.0**-5, SMALL - 2.0**-4, 1.5 * 2.0**-32, 2.0**-33, 0.0]
                 ),
             ),
-            st.integers(1, 500),
+            st.integers(1, 200),
         ),
         min_size=1,
         max_size=8,
@@ -344,15 +421,87 @@ def test_single_updates_are_kept_only_where_they_were_accepted(tmp_path: Path) -
 @settings(max_examples=200, deadline=None)
 def test_small_and_large_values_give_the_same_fixed_point(pairs: list[tuple[float, int]], cut: int) -> None:
     """Both ways of conversion, mixed, read in between, and combined, are the sum of big integers."""
-    first, second = ExactSum.of_size(1), ExactSum.of_size(1)
+    first, second = (ExactSum(1, total_weight=8 * 200) for _ in range(2))
     for number, (value, weight) in enumerate(pairs):
         part = first if number < cut else second
         part.add(torch.tensor([value]), weight=weight)
         if number % 3 == 0:
             assert part.total.dtype == torch.int64
     before = first.total.item() + second.total.item()
-    first.combine(second)
+    if second.count:
+        first.combine(second)
     exact = sum(weight * fixed_point(value) for value, weight in pairs)
     assert (first.total.item(), before) == (exact, exact)
     mean = np.float32(np.float64(exact) / (first.weight * SCALE))
     assert first.mean().numpy().tobytes() == mean.tobytes()
+
+
+# Sums of sums.
+
+
+def partial_of(pairs: Updates, *, total_weight: int = TOTAL) -> dict[str, ExactSum]:
+    sums = {name: ExactSum(SIZE, total_weight=total_weight) for name in ("model", "variate")}
+    for values, weight in pairs:
+        sums["model"].add(torch.from_numpy(values), weight=weight)
+        sums["variate"].add(torch.from_numpy(-2 * values), weight=weight)
+    return sums
+
+
+@given(updates, st.integers(0, 6), st.integers(0, 6))
+@settings(max_examples=60, deadline=None)
+def test_sums_of_sums_are_sums(pairs: Updates, one: int, other: int) -> None:
+    """Updates that come one by one and as partial sums give the bits of updates that all come one by one."""
+    flat, levels = Aggregator(), Aggregator()
+    cuts = sorted((one, other))
+    for aggregator in (flat, levels):
+        aggregator.begin({"model": SIZE, "variate": SIZE}, total_weight=TOTAL)
+    for values, weight in pairs:
+        flat.add({"model": values, "variate": -2 * values}, weight=weight)
+    for group in filter(None, (pairs[: cuts[0]], pairs[cuts[1] :])):
+        levels.add_partial(partial_of(group))
+    for values, weight in pairs[cuts[0] : cuts[1]]:
+        levels.add({"model": values, "variate": -2 * values}, weight=weight)
+    expected, found = flat.close(), levels.close()
+    assert (found.weight, found.count) == (expected.weight, expected.count)
+    assert all(torch.equal(found.means[name], expected.means[name]) for name in expected.means)
+
+
+def uneven(name: str) -> dict[str, ExactSum]:
+    """A partial result in which one sum has an update more than the other."""
+    partial = partial_of([(vector(1, 1, 1, 1, 1), 2)])
+    partial[name].add(torch.ones(SIZE), weight=1)
+    return partial
+
+
+def test_a_partial_result_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
+    sizes, honest = {"model": SIZE, "variate": SIZE}, partial_of([(vector(1, 2, 3, 4, 5), 2)])
+    aggregator = Aggregator()
+    aggregator.begin(sizes, total_weight=TOTAL)
+    aggregator.add_partial(honest)
+    other = partial_of([(vector(1, 1, 1, 1, 1), 2)], total_weight=TOTAL + 1)
+    bad = {
+        "expected": {"model": honest["model"]},
+        "differ": uneven("variate"),
+        "opened for": {"model": honest["model"], "variate": other["variate"]},
+        "empty": partial_of([]),
+    }
+    for words, partial in bad.items():
+        with pytest.raises(InvalidUpdate, match=words):
+            aggregator.add_partial(partial)
+    sums = aggregator.close()
+    assert (sums.weight, sums.count, sums.means["model"].tolist()) == (2, 1, [1.0, 2.0, 3.0, 4.0, 5.0])
+    aggregator.begin(sizes, total_weight=TOTAL, spill=Spill(tmp_path))
+    with pytest.raises(InvalidUpdate, match="each update on its own"):
+        aggregator.add_partial(honest)
+
+
+def test_a_round_takes_no_more_weight_than_was_announced() -> None:
+    aggregator = Aggregator()
+    aggregator.begin({"model": 1}, total_weight=5)
+    aggregator.add({"model": vector(1)}, weight=5)
+    with pytest.raises(InvalidUpdate, match="announced 5"):
+        aggregator.add({"model": vector(1)}, weight=1)
+    assert (sums := aggregator.close()).weight == 5 == sums.count * 5
+    aggregator.begin({"model": 1})
+    with pytest.raises(InvalidUpdate, match=f"announced {UNANNOUNCED_WEIGHT}"):
+        aggregator.add({"model": vector(1)}, weight=UNANNOUNCED_WEIGHT + 1)

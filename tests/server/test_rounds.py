@@ -242,6 +242,17 @@ def test_what_cannot_be_used_is_named_and_never_counted(tmp_path: Path, kind: st
     assert sorted(version_1[0]["sites"]) == ["a", "c"]
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_site_far_off_cannot_push_out_others_by_answering_first(tmp_path: Path, backwards: bool) -> None:
+    """a is beyond what the weights 4 + 6 + 8 leave, b and c are not: in either order only a is rejected."""
+    contract = make_contract(rounds=1)
+    far = {(site, 1): with_vector(put(0, value)) for site, value in (("a", 2e8), ("b", 5e7), ("c", 5e7))}
+    channel = DirectChannel(make_sites(contract), far, backwards=backwards)
+    make_run(tmp_path, contract, channel).run()
+    found = {p["site"]: p["status"] for p in rounds_of(tmp_path)[0]["participation"]}
+    assert found == {"a": "rejected", "b": "counted", "c": "counted"}
+
+
 def test_validation_of_no_enrolled_cases_is_rejected(tmp_path: Path) -> None:
     contract = make_contract(rounds=1)
     sites = make_sites(contract)
