@@ -11,6 +11,7 @@ from rich.console import Console
 
 from fedcad.shared.config.load import load_simulation_with_study
 from fedcad.simulations.datasets.registry import open_data_set
+from fedcad.simulations.engines.early import start_fork_server
 
 
 def simulate(
@@ -52,6 +53,7 @@ def simulate(
     root = archives or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fedcad" / "archives"
     console = Console()
     console.print(f"Run folder: {folder}", highlight=False, soft_wrap=True, markup=False)
+    start_fork_server()
     # Imported late: these load torch and Flower, which takes seconds; --help and mistakes need not wait.
     from fedcad.simulations.simulate import Places, simulate_file
 

@@ -19,7 +19,7 @@ from fedcad.simulations.datasets.rejection import Rejection
 from fedcad.simulations.engines.pool import WorkerPool, default_workers
 from fedcad.simulations.engines.simulated_client import make_simulated_app
 from fedcad.simulations.hospitals import Hospitals, build_hospitals
-from fedcad.simulations.progress import make_display
+from fedcad.simulations.progress import Display, make_display
 from fedcad.simulations.report.run_folder import read_run
 from fedcad.simulations.report.terminal import print_summary
 from fedcad.simulations.report.write import write_report
@@ -88,24 +88,29 @@ def _run_all(
     is_new: bool,
 ) -> list[str]:
     """Run under each seed and return why runs stopped, if any did."""
-    workers = config.engine.workers or default_workers()
     stopped = []
-    with WorkerPool(make_simulated_app, workers) as pool, make_display(console) as display:
+    with make_display(console) as display:
         with _withdrawn_if_refused([*folders.values(), places.out] if is_new else []):
             hospitals = build_hospitals(
                 config, data=places.data, root=places.archives, progress=display.update
             )
             _claim_data(places.out, hospitals)
-        for note in hospitals.notes:
-            display.say(f"  note: {note}")
-        if _list_left_out(places.out, hospitals.rejected):
-            display.say(f"  all that was left out: {places.out / _LEFT_OUT}")
-        for seed, folder in folders.items():
-            run = SimulationRun(config, study, hospitals=hospitals, pool=pool, display=display)
-            results = run.run(folder, seed)
-            if results["status"] != "completed":
-                stopped.append(results["reason"])
+        _tell(hospitals, places.out, display)
+        with WorkerPool(make_simulated_app, config.engine.workers or default_workers()) as pool:
+            for seed, folder in folders.items():
+                run = SimulationRun(config, study, hospitals=hospitals, pool=pool, display=display)
+                results = run.run(folder, seed)
+                if results["status"] != "completed":
+                    stopped.append(results["reason"])
     return stopped
+
+
+def _tell(hospitals: Hospitals, out: Path, display: Display) -> None:
+    """Show what was made of the data, and list what was left out of them."""
+    for note in hospitals.notes:
+        display.say(f"  note: {note}")
+    if _list_left_out(out, hospitals.rejected):
+        display.say(f"  all that was left out: {out / _LEFT_OUT}")
 
 
 @contextmanager

@@ -13,7 +13,12 @@ from fedcad.shared.errors import DataError
 from fedcad.simulations.datasets.dicom_grey import DICOM_ERRORS, describe_acquisition, read_dicom_grey
 from fedcad.simulations.datasets.interface import Record
 from fedcad.simulations.datasets.label_table import read_label_table
-from fedcad.simulations.datasets.listed_files import ListedFile, find_listed_files, resolve_inside
+from fedcad.simulations.datasets.listed_files import (
+    ListedFile,
+    find_listed_files,
+    find_unlisted_files,
+    resolve_inside,
+)
 from fedcad.simulations.datasets.rejection import Rejection
 
 REQUIRED_COLUMNS = ("file", "patient_id", "label")
@@ -28,7 +33,8 @@ class DicomTreeDataSet:
     Patients are those of the table; the identity in the DICOM files is not read.
 
     Attributes:
-        rejected: Files left out in the latest pass over :meth:`records`, with reasons.
+        rejected: What was left out in the latest pass over :meth:`records`, with reasons: rows, and DICOM
+            files that no row names.
     """
 
     def __init__(self, config: DicomTreeData, root: Path) -> None:
@@ -47,9 +53,10 @@ class DicomTreeDataSet:
             table = resolve_inside(self._root, self._config.labels)
         except DataError as error:
             raise DataError(f"data.labels {self._config.labels!r} in {self._root}: {error}") from error
-        listed, self.rejected = find_listed_files(
-            table.parent, read_label_table(table, required=REQUIRED_COLUMNS)
-        )
+        rows = read_label_table(table, required=REQUIRED_COLUMNS)
+        listed, self.rejected = find_listed_files(table.parent, rows)
+        unlisted = find_unlisted_files(table.parent, rows, listed, is_data=_is_dicom)
+        self.rejected += [Rejection(file, f"no row of {table.name} names it") for file in unlisted]
         seen: dict[str, str] = {}
         for item in listed:
             try:
@@ -63,6 +70,15 @@ class DicomTreeDataSet:
                 self.rejected.append(Rejection(item.name, f"cannot be read ({type(error).__name__})"))
             else:
                 yield record
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM files do: PS3.10 section 7.1."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _record(item: ListedFile, root_name: str) -> Record:

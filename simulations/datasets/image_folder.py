@@ -3,7 +3,7 @@
 import fnmatch
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,14 @@ from fedcad.simulations.acquisition import ACQUISITION_KEYS, parse_acquisition, 
 from fedcad.simulations.datasets.grey_image import ImageFacts, inspect_image, read_grey
 from fedcad.simulations.datasets.interface import Record
 from fedcad.simulations.datasets.label_table import read_label_table
-from fedcad.simulations.datasets.listed_files import ListedFile, find_listed_files
+from fedcad.simulations.datasets.listed_files import ListedFile, find_listed_files, find_unlisted_files
 from fedcad.simulations.datasets.rejection import Rejection
 
 REQUIRED_COLUMNS = ("file", "patient_id", "site", "label")
 """Columns that every labels.csv needs."""
 
 _TABLE = "labels.csv"
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 
 
 class ImageFolderDataSet:
@@ -29,7 +30,8 @@ class ImageFolderDataSet:
     with the same bytes are one image: the second is rejected, so that it cannot reach training and test.
 
     Attributes:
-        rejected: Files left out in the latest pass over :meth:`records`, with reasons.
+        rejected: What was left out in the latest pass over :meth:`records`, with reasons: rows, image files
+            that no row names, and folders of images without a table.
     """
 
     def __init__(self, config: ImageFolderData, root: Path) -> None:
@@ -44,12 +46,15 @@ class ImageFolderDataSet:
         Raises:
             DataError: No folder matches, or a labels.csv lacks a column or is no CSV.
         """
-        self.rejected = []
+        tables = sorted(_folders_with_tables(self._root, set()))
+        self.rejected = self._bare_folders(tables)
         seen: dict[str, str] = {}
-        for folder in self._matching_folders():
+        for folder in self._matching(tables):
             name = _folder_name(folder, self._root)
             rows = read_label_table(folder / _TABLE, required=REQUIRED_COLUMNS)
             listed, rejected = find_listed_files(folder, rows)
+            unlisted = find_unlisted_files(folder, rows, listed, is_data=_is_image_name)
+            rejected += [Rejection(file, f"no row of {_TABLE} names it") for file in unlisted]
             self.rejected += [Rejection(f"{name}/{bad.file}", bad.reason) for bad in rejected]
             for item in listed:
                 try:
@@ -63,8 +68,21 @@ class ImageFolderDataSet:
                 else:
                     yield record
 
-    def _matching_folders(self) -> list[Path]:
-        tables = sorted(_folders_with_tables(self._root, set()))
+    def _bare_folders(self, tables: Sequence[Path]) -> list[Rejection]:
+        """List folders that match, hold images and lack a table."""
+        if self._root in tables:
+            return []  # the folders are those of the root's own table
+        there = (path for path in sorted(self._root.iterdir()) if not path.name.startswith("."))
+        return [
+            Rejection(path.name, f"a folder with images, but without a {_TABLE}")
+            for path in there
+            if path.is_dir()
+            and self._is_chosen(path)
+            and not any(table.resolve().is_relative_to(path.resolve()) for table in tables)
+            and any(_is_image_name(file) for file in path.rglob("*"))
+        ]
+
+    def _matching(self, tables: Sequence[Path]) -> list[Path]:
         chosen = [folder for folder in tables if self._is_chosen(folder)]
         if not chosen:
             there = ", ".join(_folder_name(folder, self._root) for folder in tables) or "none"
@@ -96,6 +114,10 @@ def _folders_with_tables(folder: Path, visited: set[Path]) -> Iterator[Path]:
     for entry in entries:
         if entry.is_dir() and not entry.name.startswith("."):
             yield from _folders_with_tables(Path(entry.path), visited)
+
+
+def _is_image_name(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and path.is_file()
 
 
 def _folder_name(folder: Path, root: Path) -> str:

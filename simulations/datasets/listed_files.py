@@ -1,6 +1,7 @@
 """The files that a label table lists: inside their folder, present, and listed once."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -39,6 +40,26 @@ def find_listed_files(folder: Path, rows: Sequence[Row]) -> tuple[list[ListedFil
             rejected.append(Rejection(row.cells["file"] or f"line {row.line}", f"line {row.line}: {error}"))
     kept, repeated = _keep_once(listed)
     return kept, rejected + repeated
+
+
+def find_unlisted_files(
+    folder: Path, rows: Sequence[Row], listed: Sequence[ListedFile], *, is_data: Callable[[Path], bool]
+) -> list[str]:
+    """Return the files of data below a folder that no row of its table names, in order of name.
+
+    Args:
+        folder: The table's folder; hidden folders and links to folders are not entered.
+        rows: All rows of the table.
+        listed: Its usable rows.
+        is_data: Whether a file would be data, so that licences and the like are not reported.
+    """
+    named = {os.path.normpath(row.cells["file"]) for row in rows} | {item.name for item in listed}
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = (Path(place, name) for name in files if not name.startswith("."))
+        found += [path for path in paths if path.relative_to(folder).as_posix() not in named]
+    return [path.relative_to(folder).as_posix() for path in sorted(found) if is_data(path)]
 
 
 def resolve_inside(folder: Path, name: str) -> Path:

@@ -52,6 +52,19 @@ def test_bad_files_are_rejected_and_others_kept(tmp_path: Path) -> None:
     assert reasons["twin.dcm"] == "the same bytes as 1.dcm"
 
 
+def test_dicom_files_that_no_row_names_are_reported(tmp_path: Path) -> None:
+    for name in ("1.dcm", "north/IM0001", "2.dcm"):
+        _write(tmp_path, name)
+    (tmp_path / "README").write_text("no DICOM")
+    _table(tmp_path, "1.dcm,p1,a,\n2.dcm,p1,,\n")
+    data_set = DicomTreeDataSet(CONFIG, tmp_path)
+    assert len(list(data_set.records())) == 1
+    assert [(bad.file, bad.reason) for bad in data_set.rejected] == [
+        ("2.dcm", "line 3: the column label is empty"),
+        ("north/IM0001", "no row of labels.csv names it"),
+    ]
+
+
 def test_an_absent_table_or_column_is_fatal(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data.labels 'labels.csv' in .*no such file"):
         list(DicomTreeDataSet(CONFIG, tmp_path).records())

@@ -62,8 +62,9 @@ def test_pattern_exclusion_links_and_hidden_folders(tmp_path: Path) -> None:
     _folder(root, "other", "1.png,p1,s,x,,\n", {"1.png": 4})
     (root / "cxr_link").symlink_to(_folder(tmp_path, "elsewhere", "1.png,p1,s,x,,\n", {"1.png": 5}))
     (root / "cxr_loop").symlink_to(root)
-    found = ImageFolderDataSet(_config("cxr_*", ("cxr_b",)), root).records()
-    assert [record.folder for record in found] == ["cxr_a", "cxr_link"]
+    data_set = ImageFolderDataSet(_config("cxr_*", ("cxr_b",)), root)
+    assert [record.folder for record in data_set.records()] == ["cxr_a", "cxr_link"]
+    assert data_set.rejected == []
 
 
 def test_the_root_itself_may_be_the_folder(tmp_path: Path) -> None:
@@ -109,6 +110,27 @@ def test_bad_files_are_rejected_with_reasons_and_nothing_else_is_lost(tmp_path: 
     assert "listed already in line 2" in reasons["a/good.png"]
     assert list(data_set.records()), "a second pass gives the same"
     assert len(data_set.rejected) == 8
+
+
+def test_images_that_no_table_names_are_reported(tmp_path: Path) -> None:
+    rows = "images/1.png,p1,s,x,,\nimages/./2.png,,s,x,,\nlink.png,p3,s,x,,\n"
+    values = {
+        name: value for value, name in enumerate(("images/1.png", "images/2.png", "3.png", "new/4.PNG"))
+    }
+    folder = _folder(tmp_path / "data", "cxr_a", rows, values)
+    (folder / "link.png").symlink_to(folder / "3.png")
+    (folder / ".thumb.png").write_bytes(b"x")
+    (folder / "LICENSE.txt").write_text("x")
+    bare = _folder(tmp_path / "data", "cxr_bare", "", {"deep/1.png": 9})
+    (bare / "labels.csv").unlink()
+    (tmp_path / "data" / "cxr_empty").mkdir()
+    data_set = ImageFolderDataSet(_config("cxr_*"), tmp_path / "data")
+    assert [record.record_id for record in data_set.records()] == ["cxr_a/images/1.png", "cxr_a/3.png"]
+    assert {bad.file: bad.reason for bad in data_set.rejected} == {
+        "cxr_a/images/./2.png": "line 3: the column patient_id is empty",
+        "cxr_a/new/4.PNG": "no row of labels.csv names it",
+        "cxr_bare": "a folder with images, but without a labels.csv",
+    }
 
 
 def test_acquisition_columns_are_checked(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from fedcad.shared.errors import DataError
 from fedcad.simulations.datasets.label_table import Row
-from fedcad.simulations.datasets.listed_files import find_listed_files, resolve_inside
+from fedcad.simulations.datasets.listed_files import find_listed_files, find_unlisted_files, resolve_inside
 
 
 def _row(line: int, file: str, patient: str = "p", label: str = "l", surplus: bool = False) -> Row:
@@ -79,3 +79,19 @@ def test_of_rows_that_disagree_none_is_kept(folder: Path, other: dict[str, str])
     assert kept == []
     assert len(rejected) == 2
     assert all("different patients or labels" in bad.reason for bad in rejected)
+
+
+def test_unlisted_files_are_those_that_no_row_names(folder: Path) -> None:
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "d.png").write_bytes(b"x")
+    rows = [_row(2, "./a.png"), _row(3, "b.png", label="")]
+    kept, _ = find_listed_files(folder, rows)
+    assert find_unlisted_files(folder, rows, kept, is_data=lambda _: True) == [
+        "images/c.png",
+        "loop.png",
+        "way_out.png",
+    ]
+    assert find_unlisted_files(folder, rows, kept, is_data=lambda path: path.parent.name == "images") == [
+        "images/c.png"
+    ]
+    assert find_unlisted_files(folder, [], [], is_data=lambda _: False) == []
