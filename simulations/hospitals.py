@@ -123,10 +123,12 @@ def _rejection_note(rejected: Sequence[Rejection]) -> list[str]:
     told = [f"{number} because: {reason}" for reason, number in reasons[:_MOST_REASONS]]
     if len(reasons) > _MOST_REASONS:
         told.append(f"{len(reasons) - _MOST_REASONS} more reasons")
-    first = rejected[0]
-    return [
-        f"{len(rejected)} entries of the data set were left out ({'; '.join(told)}); the first: {first.file}"
-    ]
+    what = (
+        "1 entry of the data set was"
+        if len(rejected) == 1
+        else f"{len(rejected)} entries of the data set were"
+    )
+    return [f"{what} left out ({'; '.join(told)}); the first: {rejected[0].file}"]
 
 
 def _without_place(reason: str) -> str:

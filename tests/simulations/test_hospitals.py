@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import tiny_study
 from PIL import Image
@@ -79,19 +81,21 @@ def test_everything_left_out_is_listed_and_summed_up_by_reason(root, tmp_path):
     )
     hospitals = build_folder(root, tmp_path)
     assert sorted(bad.file for bad in hospitals.rejected) == [
+        "cxr/images/6.png",
         "cxr/images/7.png",
         "cxr/no.png",
         "cxr/none.png",
     ]
     assert hospitals.notes == (
-        "3 entries of the data set were left out (2 because: there is no such file; "
-        "1 because: the column label is empty); the first: cxr/no.png",
+        "4 entries of the data set were left out (2 because: there is no such file; 1 because: the column "
+        "label is empty; 1 because: no row of labels.csv names it); the first: cxr/no.png",
     )
 
 
 def test_a_data_set_without_a_usable_record_says_why(root, tmp_path):
     write_folder(tmp_path / "cxr", ["none.png,p1,a,normal"])
-    with pytest.raises(DataError, match=r"no usable record: 1 entries.*no such file.*Check --data"):
+    shutil.rmtree(tmp_path / "cxr" / "images")
+    with pytest.raises(DataError, match=r"no usable record: 1 entry .*was.*no such file.*Check --data"):
         build_folder(root, tmp_path)
     (tmp_path / "cxr" / "labels.csv").write_text("file,patient_id,site,label\n")
     with pytest.raises(DataError, match="no usable record: its label tables have no rows"):
