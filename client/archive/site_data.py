@@ -18,6 +18,7 @@ from fedcad.client.archive.labels import read_labels
 from fedcad.client.archive.preprocessing import to_network_input
 from fedcad.client.archive.reasons import Reject, count_reasons
 from fedcad.client.archive.splits import PARTS, Part, split_cases
+from fedcad.client.archive.vocabulary import known_vendor, known_view
 from fedcad.shared.config.site import SiteConfig
 from fedcad.shared.config.study import PreprocessingConfig, StudyConfig
 from fedcad.shared.errors import ArchiveError
@@ -91,15 +92,15 @@ class SiteData:
         return to_network_input(self._cache.gather(slots), self._preprocessing)
 
     def summary(self) -> dict[str, Any]:
-        """Return counts as plain data, without any identifier.
+        """Return counts as plain data: no identifier, no text of a header.
 
         Counts of few patients can still say something about one; what leaves the site is decided elsewhere.
         """
         cases = [case for part in PARTS for case in self.cases(part)]
         return {
             "parts": {part: self._count(part) for part in PARTS},
-            "vendors": _tally(case.facts.vendor or "unknown" for case in cases),
-            "views": _tally(case.facts.view or "unknown" for case in cases),
+            "vendors": _tally(known_vendor(case.facts.vendor) for case in cases),
+            "views": _tally(known_view(case.facts.view) for case in cases),
             "rejects": {str(reason): count for reason, count in count_reasons(self.rejects)},
         }
 

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_study
 from dicom_factory import uid, write, write_labels, xray
 
 from fedcad.client.archive.pixels import read_display_pixels
 from fedcad.client.archive.preprocessing import preprocess
 from fedcad.client.archive.site_data import open_archive
 from fedcad.client.archive.splits import PARTS
+from fedcad.client.node import Node
+from fedcad.client.workbench import Workbench, freeze
 from fedcad.shared.config.site import SiteConfig
 from fedcad.shared.config.study import StudyConfig
 from fedcad.shared.errors import ArchiveError, DataError
@@ -91,10 +94,27 @@ def test_the_summary_counts_and_names_nobody(tmp_path):
         "test": 1,
     }
     assert sum(counts["cases"] for counts in summary["parts"].values()) == 8
-    assert summary["vendors"] == {"Acme": 8} and summary["views"] == {"PA": 8}
+    assert summary["vendors"] == {"other": 8} and summary["views"] == {"PA": 8}
     assert summary["rejects"] == {"unknown_instance": 2, "no_label": 1, "not_dicom": 1, "truncated": 1}
     text = json.dumps(summary)
     assert "Secret" not in text and "2.25" not in text
+
+
+def test_text_typed_into_a_header_does_not_leave_the_site(tmp_path):
+    rows = [(uid(number), f"Secret{number}", "normal") for number in range(4)]
+    typed = [("SIEMENS", "AP"), ("Doe^Jane", "DOE JANE"), ("", ""), ("Secret3", "PA SECRET3")]
+    for number, (manufacturer, view) in enumerate(typed):
+        image = xray(np.arange(48, dtype=np.uint16).reshape(8, 6), number=number, PatientID=f"Secret{number}")
+        image.Manufacturer, image.ViewPosition = manufacturer, view
+        write(tmp_path / "archive" / f"{number}.dcm", image)
+    write_labels(tmp_path / "labels.csv", rows)
+    data = open_archive(SITE, tmp_path, make_study())
+    bench = Workbench(freeze(tiny_study.make_study()))
+    info = Node("north", data, bench, state=tmp_path / "state").info()
+    summary = json.loads(info.summary)
+    assert summary["vendors"] == {"Siemens": 1, "other": 2, "unknown": 1}
+    assert summary["views"] == {"AP": 1, "other": 2, "unknown": 1}
+    assert not any(part in info.summary.upper() for part in ("DOE", "JANE", "SECRET"))
 
 
 def test_one_patient_trains_and_an_external_site_only_tests(tmp_path):
