@@ -53,7 +53,9 @@ class Node:
     def answer(self, plan: RoundPlan, broadcast: Vectors, broadcast_hash: str) -> Update | Refusal:
         """Do what a plan asks, after checking that it may be done.
 
-        Validation and training see this site's personal entries as of the last round that counted.
+        Validation and training see this site's personal entries as of the last round that counted. So does a
+        final test, whichever models it brings: the state folder holds the personal entries of one run, so
+        that models of another run must not be tested here where the algorithm has personal entries.
 
         Args:
             plan: What is asked.

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fedcad.shared.algorithms.interface import State
+from fedcad.shared.canonical import hash_of_vectors
 from fedcad.shared.errors import CheckpointError
 from fedcad.shared.layout import Layout, Role
 from fedcad.shared.parameters import Networks, named_tensors
@@ -19,6 +20,16 @@ def unexchanged(networks: Networks, layout: Layout) -> State:
     """Return copies of all entries that are not in the exchanged vector, by name."""
     kept = {entry.name for entry in layout.entries if not entry.is_exchanged}
     return {name: tensor.detach().clone() for name, tensor in named_tensors(networks) if name in kept}
+
+
+def hash_of_unexchanged(networks: Networks, layout: Layout) -> str:
+    """Return the hash of the bytes of all entries that are not in the exchanged vector."""
+    # As bytes, since NumPy lacks some of torch's types; shapes and types are in the layout.
+    bytes_of = {
+        name: tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        for name, tensor in unexchanged(networks, layout).items()
+    }
+    return hash_of_vectors(bytes_of)
 
 
 def restore(networks: Networks, values: State) -> None:

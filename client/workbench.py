@@ -3,14 +3,18 @@
 Why one for all sites of a simulation: only one node answers at a time, and memory must not grow with sites.
 """
 
+from itertools import zip_longest
+
 import torch
 
-from fedcad.client.personal import personal_state, restore, unexchanged
+from fedcad.client.personal import hash_of_unexchanged, personal_state, restore, unexchanged
 from fedcad.shared.algorithms.interface import State
 from fedcad.shared.algorithms.registry import algorithm_for
 from fedcad.shared.config.study import StudyConfig
 from fedcad.shared.contract import Contract
-from fedcad.shared.parameters import FlatParameters, flatten, layout_of
+from fedcad.shared.errors import CheckpointError
+from fedcad.shared.layout import Entry, Role
+from fedcad.shared.parameters import FlatParameters, Networks, flatten, layout_of, named_tensors
 from fedcad.shared.seeds import derive_seed
 from fedcad.shared.tasks.registry import task_for
 
@@ -27,12 +31,17 @@ class Workbench:
     """
 
     def __init__(self, contract: Contract) -> None:
-        """Build the networks as every party does, from the study's seed: frozen entries are not exchanged."""
+        """Build the networks as every party does, from the study's seed: frozen entries are not exchanged.
+
+        Raises:
+            CheckpointError: What was built here is not what the contract was frozen with.
+        """
         self.contract = contract
         self.task = task_for(contract.study)
         self.algorithm = algorithm_for(contract.study.algorithm)
         torch.manual_seed(initial_seed(contract.study))
         self.networks = self.task.networks()
+        _check_built(self.networks, contract)
         self.flat = FlatParameters(self.networks, contract.layout)
         self._built = unexchanged(self.networks, contract.layout)
 
@@ -55,6 +64,30 @@ def initial_seed(study: StudyConfig) -> int:
     return derive_seed(study.seed, "initial parameters")
 
 
+def _check_built(networks: Networks, contract: Contract) -> None:
+    """Compare entries with the contract's layout, and what never travels with the contract's hash of it."""
+    agreed = contract.layout
+    local = frozenset(entry.name for entry in agreed.entries if entry.role is Role.LOCAL)
+    names = {name for name, _ in named_tensors(networks)}
+    built = layout_of(networks, personal=local & names)
+    for here, there in zip_longest(built.entries, agreed.entries):
+        if here != there:
+            raise CheckpointError(
+                f"the study's networks as built here differ from the contract's: here {_describe(here)}, in "
+                f"the contract {_describe(there)}; use the FedCAD version with which the study was frozen"
+            )
+    if hash_of_unexchanged(networks, agreed) != contract.unexchanged_sha256:
+        raise CheckpointError(
+            "entries of the study's networks that are not exchanged (frozen, local, integer buffers) have "
+            "other initial values here than in the contract; use the torch build and the seed with which the "
+            "study was frozen, or freeze it anew"
+        )
+
+
+def _describe(entry: Entry | None) -> str:
+    return f"{entry.role} {entry.name} {entry.dtype} {entry.shape}" if entry else "no further entry"
+
+
 def freeze(study: StudyConfig) -> Contract:
     """Build a study's networks and return the contract with their layout and initial parameters."""
     torch.manual_seed(initial_seed(study))
@@ -62,4 +95,4 @@ def freeze(study: StudyConfig) -> Contract:
     layout = layout_of(networks)
     personal = algorithm_for(study.algorithm).personal(layout)
     layout = layout_of(networks, personal=personal)
-    return Contract(study, layout, flatten(networks, layout))
+    return Contract(study, layout, flatten(networks, layout), hash_of_unexchanged(networks, layout))

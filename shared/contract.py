@@ -24,9 +24,10 @@ from fedcad.shared.errors import CheckpointError, ProtocolError
 from fedcad.shared.layout import Layout
 from fedcad.shared.version import __version__
 
-FORMAT = 1
+FORMAT = 2
 _TEXT = "contract.json"
 _TENSORS = "initial.safetensors"
+_NOTHING = hash_of_vectors({})
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, ProtocolError)
 """What reading damaged text or tensors raises; pydantic's ValidationError is a ValueError."""
 
@@ -39,15 +40,18 @@ class Contract:
         study: The study.
         layout: Layout of its model.
         initial: Initial exchanged parameters, float32, shape (layout.size,).
+        unexchanged_sha256: Hash of the initial values of all other entries (frozen, local, integer buffers).
+            They do not travel: every party builds them from the study's seed and compares this hash.
     """
 
     study: StudyConfig
     layout: Layout
     initial: Tensor
+    unexchanged_sha256: str = _NOTHING
 
     @cached_property
     def study_hash(self) -> str:
-        """Hash of study, layout, initial parameters and versions: the name that plans use."""
+        """Hash of study, layout, all initial values and versions: the name that plans use."""
         return hash_of(self._plain())
 
     def _plain(self) -> dict[str, Any]:
@@ -57,6 +61,7 @@ class Contract:
             "study": self.study.model_dump(mode="json"),
             "layout": self.layout.to_plain(),
             "initial_sha256": hash_of_vectors({"model": self.initial.numpy()}),
+            "unexchanged_sha256": self.unexchanged_sha256,
         }
 
     def save(self, folder: Path) -> None:
@@ -83,7 +88,8 @@ class Contract:
             text, tensors = (folder / _TEXT).read_bytes(), (folder / _TENSORS).read_bytes()
             plain = json.loads(text)
             study = StudyConfig.model_validate_json(json.dumps(plain["study"]))
-            contract = cls(study, Layout.from_plain(plain["layout"]), load_tensors(tensors)["model"])
+            layout, others = Layout.from_plain(plain["layout"]), str(plain["unexchanged_sha256"])
+            contract = cls(study, layout, load_tensors(tensors)["model"], others)
             is_whole = contract._text(tensors) == text
         except _UNREADABLE as error:
             raise CheckpointError(f"{folder}: the contract cannot be read: {error}") from error

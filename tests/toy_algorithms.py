@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from fedcad.client.node import Node
+from fedcad.client.personal import hash_of_unexchanged
 from fedcad.client.workbench import Workbench, freeze
 from fedcad.shared.algorithms.fedavg import FedAvg
 from fedcad.shared.canonical import hash_of_vectors
@@ -52,7 +53,8 @@ def bench_with(study: StudyConfig, algorithm: FedAvg, personal: frozenset[str] =
     frozen = freeze(study)
     networks = Workbench(frozen).networks
     layout = layout_of(networks, personal=personal)
-    bench = Workbench(Contract(study, layout, flatten(networks, layout)))
+    others = hash_of_unexchanged(networks, layout)
+    bench = Workbench(Contract(study, layout, flatten(networks, layout), others))
     bench.algorithm = algorithm
     return bench
 

@@ -38,6 +38,7 @@ def test_what_is_saved_comes_back(tmp_path: Path, algorithm: str, validation: bo
     assert loaded.layout == contract.layout
     assert torch.equal(loaded.initial, contract.initial)
     assert loaded.study_hash == contract.study_hash
+    assert loaded == replace(contract, initial=loaded.initial)
 
 
 def test_saving_twice_writes_the_same_bytes(saved: Path) -> None:
@@ -54,6 +55,7 @@ CHANGES: dict[str, Callable[[Contract], Contract]] = {
     "a name": lambda c: replace(
         c, layout=Layout((replace(c.layout.entries[0], name="x"), *c.layout.entries[1:]))
     ),
+    "a frozen value": lambda c: replace(c, unexchanged_sha256="0" * 64),
     "order": lambda c: replace(c, layout=Layout(c.layout.entries[::-1])),
 }
 
@@ -115,7 +117,9 @@ def test_other_json_is_refused(saved: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("format", 2),
+        ("format", 1),
+        ("unexchanged_sha256", "0" * 64),
+        ("unexchanged_sha256", []),
         ("fedcad", "0.0.0"),
         ("initial_sha256", "0" * 64),
         ("layout", []),
