@@ -20,10 +20,10 @@ agrees to 10⁻⁴) in a process of its own, with two worker processes of one th
 of that process, imports included; images, archives and caches are prepared before. *Plain torch* is the
 practical limit: forked workers that share memory, no checkpoint, no hash, no check of any number. *Flower* is
 its own simulation engine (Ray) with its stock FedAvg and a plain client, one CPU a client. *FedCAD* is the
-federated part of `fedcad simulate`: contract, plans, checks, exact sums, and a checkpoint that is on disk before
-the next round. CPU seconds are of the whole process tree. Peak memory (proportional set size) comes from a run
-of 3 rounds of its own, as looking at it costs time. NVFlare and pfl are not measured: they need environments of
-their own.""",
+federated part of `fedcad simulate`: contract, plans, checks, exact sums, and a checkpoint that is on disk
+before the next round. All columns have the same environment: one thread, torch's large tensors in huge pages.
+CPU seconds are of the whole process tree. Peak memory (proportional set size) comes from a run of 3 rounds of
+its own, as looking at it costs time. NVFlare and pfl are not measured: they need environments of their own.""",
     "aggregation": """\
 One update is 25 million float32 values (100 MB). CPU time of adding updates and taking the mean, one thread;
 making the updates is not timed. Flower's function gets all updates together, as its strategy does; the others
@@ -32,11 +32,12 @@ get them one by one. Ours is exact in any order, which costs 8 bytes a parameter
 }
 
 
-def run(name: str, out: Path, *, quick: bool) -> dict[str, Any]:
+def run(name: str, out: Path, *, quick: bool, repetitions: int) -> dict[str, Any]:
     """Run one benchmark and return what it wrote."""
-    command = [sys.executable, "-m", f"benchmarks.{name}", "--out", str(out)]
-    quick_options = ["--images", "4", "--repetitions", "1"] if name == "ingestion" else ["--quick"]
-    subprocess.run([*command, *(quick_options if quick else [])], check=True)
+    options = ["--out", str(out), "--repetitions", str(1 if quick else repetitions)]
+    if quick:
+        options += ["--images", "4"] if name == "ingestion" else ["--quick"]
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=True)
     found: dict[str, Any] = json.loads(out.read_text())
     return found
 
@@ -109,6 +110,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smoke run; prints the document")
+    parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--only", choices=sorted(_PURPOSE), nargs="+", default=list(_PURPOSE))
     parser.add_argument("--keep", type=Path, help="folder for the JSON files; those already there are used")
     chosen = parser.parse_args()
@@ -120,7 +122,9 @@ def main() -> None:
         for name in chosen.only:
             out = folder / f"{name}.json"
             results[name] = (
-                json.loads(out.read_text()) if out.exists() else run(name, out, quick=chosen.quick)
+                json.loads(out.read_text())
+                if out.exists()
+                else run(name, out, quick=chosen.quick, repetitions=chosen.repetitions)
             )
     text = document(results, before, quick=chosen.quick)
     if chosen.quick:

@@ -27,7 +27,10 @@ SAME_WORK = 1e-4
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "THP_MEM_ALLOC_ENABLE": "1"}
 """Of every column: one thread, and huge pages for torch's large tensors, which helps all of them."""
 _MEMORY_ROUNDS = 3
+_FEW = 8
+"""Sites of the settings that are repeated."""
 _FLOWER_LEAST = {"cnn": 2.0, "resnet18": 2.5}
+_NETWORKS = tuple(_FLOWER_LEAST)
 _WHOLE_RUN = {5: 1.25, 10: 1.15}
 
 
@@ -127,7 +130,7 @@ def goals_of(setting: Setting, found: dict[str, list[Timing]], memory: dict[str,
     if FLOWER in found and setting.rounds == 5:
         limit = _FLOWER_LEAST[setting.network]
         goals.append(Goal(f"{where}: whole run, Flower / ours", ratio("wall", FLOWER, OURS), limit, True))
-    if FLOWER in memory and OURS in memory:
+    if FLOWER in found and memory:
         share = memory[OURS] / memory[FLOWER]
         goals.append(Goal(f"{where}: peak memory, ours / Flower", (share,), 0.5))
     return goals
@@ -139,31 +142,33 @@ def settings_of(*, quick: bool) -> list[Setting]:
     if quick:
         return [Setting("cnn", 8, 2, every)]
     return [
-        *(Setting(network, 8, rounds, every) for network in ("cnn", "resnet18") for rounds in (5, 10)),
-        *(Setting(network, 32, 5, every) for network in ("cnn", "resnet18")),
+        *(Setting(network, 8, 5, every) for network in _NETWORKS),
+        *(Setting(network, 8, 10, (PLAIN, OURS)) for network in _NETWORKS),
+        *(Setting(network, 32, 5, every) for network in _NETWORKS),
     ]
 
 
 def run_all(
     settings: Sequence[Setting], root: Path, *, repetitions: int, workers: int
 ) -> tuple[list[str], dict[str, Any]]:
-    """Run settings; memory is measured once a network and number of sites, in short runs of its own."""
+    """Run settings, those of many sites once; memory is measured once a network, in short runs of its own."""
     sections, goals, plain = [], list[Goal](), list[dict[str, Any]]()
-    before, measured = machine(), dict[tuple[str, int], dict[str, float]]()
+    before, measured = machine(), dict[str, dict[str, float]]()
     for setting in settings:
         folder = root / f"{setting.network}-{setting.sites}"
-        found = run_setting(setting, folder, repetitions=repetitions, workers=workers)
-        key = setting.network, setting.sites
-        if key not in measured:
-            measured[key] = {
+        often = repetitions if setting.sites == _FEW else 1
+        found = run_setting(setting, folder, repetitions=often, workers=workers)
+        if setting.network not in measured:
+            measured[setting.network] = {
                 engine: run_once(engine, folder, _MEMORY_ROUNDS, workers, memory=True).peak_pss_mb
                 for engine in setting.engines
             }
-        sections.append(f"**{setting.title}**\n\n{table(found, measured[key])}")
-        mine = goals_of(setting, found, measured[key])
+        memory = measured[setting.network] if setting.sites == _FEW else {}
+        sections.append(f"**{setting.title}**\n\n{table(found, memory)}")
+        mine = goals_of(setting, found, memory)
         goals += mine
         timings = {engine: [vars(timing) for timing in timings] for engine, timings in found.items()}
-        plain.append({"setting": setting.title, "timings": timings, "peak_pss_mb": measured[key]})
+        plain.append({"setting": setting.title, "timings": timings, "peak_pss_mb": memory})
     sections.append(goals_table(goals))
     kept = {"machine": before, "results": plain, "goals": [goal.to_plain() for goal in goals]}
     return sections, kept | {"repetitions": repetitions, "workers": workers}
