@@ -23,8 +23,8 @@ from fedcad.shared.parameters import tensor_of
 FRACTION_BITS = 32
 SCALE = float(2**FRACTION_BITS)
 LIMIT = 2**62
-"""Bound on |value| · Σ weights in fixed point, and on Σ weights. Rounding moves a sum by at most ½ · Σ weights,
-for which one bit of int64's range is left."""
+"""Bound on |value| · Σ weights in fixed point, and on Σ weights. Rounding moves a sum by at most
+½ · Σ weights, for which one bit of int64's range is left."""
 UNANNOUNCED_WEIGHT = 2**20
 """Σ weights of a round where none is announced: values stay below 2¹⁰."""
 BLOCK = 1 << 18

@@ -1,6 +1,6 @@
 """The last step of a study: every model on every site's test cases, as mergeable statistics."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +10,12 @@ from fedcad.server.reply_checks import check_update
 from fedcad.shared.canonical import hash_of_vectors
 from fedcad.shared.contract import Contract
 from fedcad.shared.errors import ProtocolError
-from fedcad.shared.messages import RoundPlan, Update, Vectors
+from fedcad.shared.messages import RoundPlan, SiteInfo, Update, Vectors
 from fedcad.shared.metrics.registry import statistics_for
 
 
 def statistics_of(
-    contract: Contract, channel: Channel, models: Vectors, *, sites: Iterable[str]
+    contract: Contract, channel: Channel, models: Vectors, *, sites: Mapping[str, SiteInfo]
 ) -> dict[str, NDArray[np.int64]]:
     """Return test statistics of one model, or of the mean output of several, at each site.
 
@@ -23,14 +23,15 @@ def statistics_of(
         contract: The study.
         channel: Connection to the sites.
         models: One vector named ``model``, or members of an ensemble.
-        sites: Names of the sites.
+        sites: The sites to ask, as they enrolled, each with test cases.
 
     Returns:
         For each site int64 (1 + replicates, size): row 0 is the sample, the others bootstrap replicates.
 
     Raises:
         ProtocolError: A site gave no usable answer.
-        InvalidUpdate: A site's statistics are not of the agreed form.
+        InvalidUpdate: A site's statistics are missing, not of the agreed form, or not of the test cases that
+            it enrolled with.
     """
     plan = RoundPlan(
         study_hash=contract.study_hash,
@@ -38,13 +39,13 @@ def statistics_of(
         work=("test",),
         broadcast_hash=hash_of_vectors(dict(models)),
     )
-    size, asked = statistics_for(contract.study).size, dict.fromkeys(sites, plan)
+    family, asked = statistics_for(contract.study), dict.fromkeys(sites, plan)
     replicates = contract.study.evaluation.bootstrap_replicates
     found = {}
     for reply in channel.ask(asked, models, contract.study.participation.deadline_s):
         if not isinstance(reply.answer, Update):
             raise ProtocolError(f"site {reply.site} gave no test statistics: {reply.answer}")
-        check_update(reply.answer, plan=plan, site=reply.site, statistics_size=size, replicates=replicates)
+        check_update(reply.answer, plan=plan, info=sites[reply.site], family=family, replicates=replicates)
         if "test" not in reply.answer.statistics:
             raise ProtocolError(f"site {reply.site} gave no test statistics; does it have test cases?")
         found[reply.site] = reply.answer.statistics["test"].copy()

@@ -4,7 +4,6 @@ A round: plan → broadcast → add each update as it arrives → quorum → app
 the incoming parameters and then trains, so that version r is validated during round r + 1.
 """
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -226,8 +225,7 @@ class StudyRun:
 
     def _add(self, update: Update, plan: RoundPlan, info: SiteInfo, collected: Collected) -> int:
         """Check an update and add it to the running sums; return its weight."""
-        check_update(update, plan=plan, site=info.site, statistics_size=self._statistics.size)
-        self._check_validation(update, plan, info)
+        check_update(update, plan=plan, info=info, family=self._statistics)
         if "train" not in plan.work:
             return 0
         expected = self._algorithm.weight(info.cases["train"])
@@ -235,17 +233,6 @@ class StudyRun:
             raise InvalidUpdate(f"got weight {update.header.weight}; the site enrolled with {expected}")
         collected.aggregator.add(update.vectors, weight=expected)
         return expected
-
-    def _check_validation(self, update: Update, plan: RoundPlan, info: SiteInfo) -> None:
-        """Refuse validation that a site owes and does not send, or that no cases can give."""
-        values = update.statistics.get("validation")
-        if ("validate" in plan.work and info.cases["validation"] > 0) != (values is not None):
-            raise InvalidUpdate(f"validation is {'missing' if values is None else 'of no enrolled cases'}")
-        if values is None:
-            return
-        figures = [metric.value for metric in self._statistics.metrics(values[0]).values()]
-        if not math.isfinite(self._statistics.loss(values[0])) or not all(map(_is_finite, figures)):
-            raise InvalidUpdate("statistics validation contradict themselves or hold no cases")
 
     def _require_quorum(self, what: str, collected: Collected, event: Mapping[str, Any]) -> None:
         quorum, counted = self._study.participation.quorum, len(collected.counted)
@@ -288,8 +275,7 @@ class StudyRun:
 
     def _figures(self, statistics: NDArray[np.int64], cases: int) -> dict[str, Any]:
         metrics = self._statistics.metrics(statistics)
-        values = {name: metric.value for name, metric in metrics.items()}
-        return {"cases": cases, **{k: v if _is_finite(v) else None for k, v in values.items()}}
+        return {"cases": cases, **{name: metric.value for name, metric in metrics.items()}}
 
 
 def _read_only(vectors: Mapping[str, Tensor]) -> Vectors:
@@ -303,10 +289,6 @@ def _read_only(vectors: Mapping[str, Tensor]) -> Vectors:
 def _short(reason: str) -> str:
     """Return a reason that a site gave, cut to a length that no log minds."""
     return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
-
-
-def _is_finite(value: float | None) -> bool:
-    return value is None or math.isfinite(value)
 
 
 def _status_of(lost: Lost) -> Status:

@@ -15,16 +15,17 @@ from fedcad.shared.canonical import canonical_json, hash_of
 from fedcad.shared.config.frozen import Frozen
 from fedcad.shared.errors import ProtocolError
 
-PROTOCOL = 1
 LARGEST_HEADER_BYTES = 1_000_000
 LARGEST_WEIGHT = 2**31 - 1
 LARGEST_ROUND = 2**31 - 1
+MOST_RELEASES = 64
 _LONGEST_PLACE = 100
 
 Vectors = Mapping[str, NDArray[np.float32]]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Round = Annotated[int, Field(ge=0, le=LARGEST_ROUND)]
 Cases = Annotated[int, Field(ge=0, le=LARGEST_WEIGHT)]
+Part = Literal["train", "validation", "test"]
 Work = Literal["validate", "train", "test"]
 Objection = Literal["wrong-study", "wrong-broadcast", "no-data"]
 Message = TypeVar("Message", bound=Frozen)
@@ -43,12 +44,19 @@ class RoundPlan(Frozen):
     """How often this round has been tried."""
     stage: Literal["update"] = "update"
     """Stage of the round; protocols with several (keys, shares, masked update) add theirs."""
-    work: Annotated[tuple[Work, ...], Field(min_length=1, strict=False)]
-    """What to do, in this order, with the parameters that come along."""
+    work: Annotated[tuple[Work, ...], Field(min_length=1, max_length=3, strict=False)]
+    """What to do, in this order and each once, with the parameters that come along."""
     broadcast_hash: Hash
     """Hash of the vectors that come along."""
     last_counted_round: Round = 0
     """The last round in which this site's update counted; its state from then is now final."""
+
+    @field_validator("work")
+    @classmethod
+    def _each_once(cls, work: tuple[Work, ...]) -> tuple[Work, ...]:
+        if len(set(work)) != len(work):
+            raise ValueError("a kind of work is named more than once")
+        return work
 
     @property
     def identity(self) -> str:
@@ -69,7 +77,7 @@ class Header(Frozen):
     """Name of the site."""
     weight: Annotated[int, Field(ge=0, le=LARGEST_WEIGHT)]
     """Weight of its vectors in the sum."""
-    releases: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    releases: Annotated[tuple[str, ...], Field(max_length=MOST_RELEASES, strict=False)] = ()
     """What the update reveals: names of its vectors and statistics."""
 
 
@@ -107,7 +115,7 @@ class SiteInfo(Frozen):
     """Name of the site."""
     study_hash: Hash
     """Contract that it is ready for."""
-    cases: dict[Literal["train", "validation", "test"], Cases]
+    cases: dict[Part, Cases]
     """Cases in train, validation and test; each part is named, also where it is empty."""
     summary: str
     """Counts by label, vendor and view as JSON text; no identifiers."""

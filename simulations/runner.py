@@ -163,7 +163,7 @@ class SimulationRun:
         baselines = [run for run in baselines if self._is_usable(run)]
         models = self._models(federated, baselines)
         with self._clock.time("evaluation_s"):
-            statistics = self._test(federated, tested, models)
+            statistics = self._test(federated, tested, models, infos)
         own = {
             run.sites[0].name: run.name
             for run in baselines
@@ -239,14 +239,16 @@ class SimulationRun:
         federated: Run,
         sites: Sequence[SimulatedSite],
         models: Mapping[str, dict[str, NDArray[np.float32]]],
+        infos: Mapping[str, SiteInfo],
     ) -> dict[str, dict[str, NDArray[np.int64]]]:
         """Return each model's test statistics at each site."""
-        channel, names = open_channel(federated.folder, sites, self._pool), [site.name for site in sites]
+        channel = open_channel(federated.folder, sites, self._pool)
+        enrolled = {site.name: infos[site.name] for site in sites}
         channel.ready()
         found = {}
         for done, (model, vectors) in enumerate(models.items()):
             self._display.update("testing", done, len(models), model)
-            answered = statistics_of(federated.contract, channel, vectors, sites=names)
+            answered = statistics_of(federated.contract, channel, vectors, sites=enrolled)
             # In the order of names, not of arrival: sums of floats and results.json must not depend on it.
             found[model] = dict(sorted(answered.items()))
         self._display.update("testing", len(models), len(models))

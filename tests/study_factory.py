@@ -145,6 +145,7 @@ class LogisticSite:
             round=plan.round,
             site=self.name,
             weight=algorithm.weight(self.cases["train"]) if trained else 0,
+            releases=(*trained, *statistics),
         )
         return Update(header, {name: vector.numpy() for name, vector in trained.items()}, statistics)
 

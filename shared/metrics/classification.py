@@ -30,7 +30,6 @@ References:
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,27 +37,17 @@ from numpy.typing import NDArray
 
 from fedcad.shared.errors import InvalidUpdate
 from fedcad.shared.metrics.classification_input import check_cases
+from fedcad.shared.metrics.classification_parts import (
+    CALIBRATION_BINS,
+    LOSS_LIMIT,
+    UNIT,
+    Parts,
+    contradictions,
+)
 from fedcad.shared.metrics.interface import Metric, Statistics
 from fedcad.shared.metrics.roc import auroc, roc_points
 
-CALIBRATION_BINS = 15
 LOG_ODDS_LIMIT = 12.0
-LOSS_LIMIT = 100.0
-UNIT = 2.0**-24
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """Views of statistics vectors by name; leading axes as in the vectors."""
-
-    confusion: NDArray[np.int64]
-    scores: NDArray[np.int64]
-    bin_cases: NDArray[np.int64]
-    bin_correct: NDArray[np.int64]
-    bin_confidence: NDArray[np.int64]
-    loss: NDArray[np.int64]
-    brier: NDArray[np.int64]
-    cases: NDArray[np.int64]
 
 
 class ClassificationStatistics:
@@ -118,6 +107,32 @@ class ClassificationStatistics:
             row[:] = summed[: self.size].astype(np.int64)
         result[:, self._ends[4] :] = weights.astype(np.int64) @ _sums_of_cases(probabilities, targets)
         return result
+
+    def cases(self, statistics: Statistics) -> int:
+        """Return the number of cases of one vector, shape (K,).
+
+        Raises:
+            InvalidUpdate: The vector is not int64 of shape (K,), or has negative entries.
+        """
+        return int(self._parts(self._checked(statistics, 1)).cases)
+
+    def check(self, statistics: Statistics) -> None:
+        """Refuse vectors that no cases can give: every part must count the same cases.
+
+        Args:
+            statistics: int64, shape (1 + R, K).
+
+        Raises:
+            InvalidUpdate: Not such vectors; more than 2²⁹ cases; confusion, a class's histograms, the bins of
+                calibration and the number of cases do not add up; or a sum of confidence, loss or Brier's
+                score is more than that number of cases can give.
+        """
+        parts = self._parts(self._checked(statistics, 2))
+        wrong = contradictions(parts)
+        if wrong:
+            raise InvalidUpdate(
+                f"statistics contradict themselves or their number of cases: {', '.join(wrong)}"
+            )
 
     def metrics(self, statistics: Statistics) -> Mapping[str, Metric]:
         """Return all metrics of one vector, shape (K,), each with its denominator or why it has none.
@@ -230,15 +245,15 @@ class ClassificationStatistics:
             raise InvalidUpdate("statistics have negative entries; counts and sums are 0 or more")
         return statistics
 
-    def _parts(self, statistics: Statistics) -> _Parts:
+    def _parts(self, statistics: Statistics) -> Parts:
         """Name the parts of vectors."""
         lead, count = statistics.shape[:-1], len(self.classes)
         split = np.split(statistics, self._ends[:-1], axis=-1)
         confusion = split[0].reshape(*lead, count, count)
         scores = split[1].reshape(*lead, count, 2, self.score_bins)
-        return _Parts(confusion, scores, *split[2:5], *(part[..., 0] for part in split[5:]))
+        return Parts(confusion, scores, *split[2:5], *(part[..., 0] for part in split[5:]))
 
-    def _present(self, parts: _Parts) -> list[str]:
+    def _present(self, parts: Parts) -> list[str]:
         """Return the names of classes that have cases."""
         return [name for name, cases in zip(self.classes, parts.confusion.sum(axis=1), strict=True) if cases]
 
@@ -252,7 +267,7 @@ class ClassificationStatistics:
             f"no {' or '.join(absent)} cases"
         )
 
-    def _balanced_accuracy(self, parts: _Parts) -> Metric:
+    def _balanced_accuracy(self, parts: Parts) -> Metric:
         """Mean sensitivity of the classes present."""
         present = self._present(parts)
         if not present:
@@ -261,7 +276,7 @@ class ClassificationStatistics:
         sensitivity = parts.confusion.diagonal()[cases > 0] / cases[cases > 0]
         return Metric(float(sensitivity.mean()), self._averaged(present))
 
-    def _macro_auroc(self, parts: _Parts) -> Metric:
+    def _macro_auroc(self, parts: Parts) -> Metric:
         """Mean one-vs-rest AUROC of the classes present."""
         present = self._present(parts)
         if len(present) < 2:
@@ -274,7 +289,7 @@ class ClassificationStatistics:
         first, second = self.classes
         return Metric(value, f"{positives} {second} cases against {negatives} {first} cases")
 
-    def _areas(self, parts: _Parts) -> Iterator[tuple[str, Metric]]:
+    def _areas(self, parts: Parts) -> Iterator[tuple[str, Metric]]:
         """One-vs-rest AUROC of each class."""
         areas = auroc(parts.scores[:, 1], parts.scores[:, 0])
         for index, name in enumerate(self.classes):
@@ -286,7 +301,7 @@ class ClassificationStatistics:
                 reason = f"only class {name} is present" if positives else f"no {name} cases"
                 yield f"auroc_{name}", Metric(None, denominator, reason)
 
-    def _fractions(self, parts: _Parts) -> Iterator[tuple[str, Metric]]:
+    def _fractions(self, parts: Parts) -> Iterator[tuple[str, Metric]]:
         """Sensitivity, positive predictive value and specificity of each class."""
         true, called = parts.confusion.sum(axis=1).tolist(), parts.confusion.sum(axis=0).tolist()
         hits, cases = parts.confusion.diagonal().tolist(), sum(true)
@@ -301,7 +316,7 @@ class ClassificationStatistics:
             reason = f"only class {name} is present" if cases else "no cases"
             yield f"specificity_{name}", _ratio(rejected, cases - true[i], f"cases not {name}", reason)
 
-    def _roc(self, parts: _Parts) -> Iterator[tuple[str, dict[str, list[float]]]]:
+    def _roc(self, parts: Parts) -> Iterator[tuple[str, dict[str, list[float]]]]:
         """ROC points of each class that has both kinds of cases."""
         for name, (negatives, positives) in zip(self.classes, parts.scores, strict=True):
             if positives.any() and negatives.any():
@@ -320,7 +335,7 @@ def _sums_of_cases(probabilities: NDArray[np.float64], targets: NDArray[np.int64
     return fixed
 
 
-def _macro(parts: _Parts) -> NDArray[np.float64]:
+def _macro(parts: Parts) -> NDArray[np.float64]:
     """Mean one-vs-rest AUROC of the classes that define it; nan where none does."""
     areas = auroc(parts.scores[..., 1, :], parts.scores[..., 0, :])
     defined = ~np.isnan(areas)
@@ -330,12 +345,12 @@ def _macro(parts: _Parts) -> NDArray[np.float64]:
     return mean
 
 
-def _calibration_gap(parts: _Parts) -> float:
+def _calibration_gap(parts: Parts) -> float:
     """Return the sum over bins of |correct - confidence|, in cases."""
     return float(np.abs(parts.bin_correct - parts.bin_confidence * UNIT).sum())
 
 
-def _calibration(parts: _Parts) -> dict[str, list[float] | list[int]]:
+def _calibration(parts: Parts) -> dict[str, list[float] | list[int]]:
     """Columns of the calibration plot, over the bins that hold cases."""
     occupied = parts.bin_cases > 0
     cases = parts.bin_cases[occupied]

@@ -55,6 +55,25 @@ class StatisticsFamily(Protocol):
         """
         ...
 
+    def cases(self, statistics: Statistics) -> int:
+        """Return the number of cases of one vector, shape (K,)."""
+        ...
+
+    def check(self, statistics: Statistics) -> None:
+        """Refuse vectors that no cases can give, however they were weighted.
+
+        Args:
+            statistics: Shape (1 + R, K).
+
+        Guarantees:
+            Where each of several vectors passes, all metrics of each, and of their sum, are finite
+            or undefined.
+
+        Raises:
+            InvalidUpdate: Not such vectors, or their parts contradict one another.
+        """
+        ...
+
     def metrics(self, statistics: Statistics) -> Mapping[str, Metric]:
         """Return all metrics of one vector, shape (K,)."""
         ...

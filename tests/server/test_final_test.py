@@ -11,16 +11,21 @@ from study_factory import DirectChannel, make_contract, make_sites
 from fedcad.server.channel import Lost
 from fedcad.server.final_test import statistics_of
 from fedcad.shared.errors import FedCADError, InvalidUpdate, ProtocolError
-from fedcad.shared.messages import Refusal, RoundPlan, Update
+from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update
 from fedcad.shared.metrics.registry import statistics_for
 
 CONTRACT = make_contract()
 MODEL = CONTRACT.initial.numpy()
 
 
+def infos(*names: str) -> dict[str, SiteInfo]:
+    """How the sites enrolled: 3 test cases each."""
+    return {site.name: site.info() for site in make_sites(CONTRACT) if site.name in names}
+
+
 def test_each_site_gives_its_sample_and_replicates() -> None:
     channel = DirectChannel(make_sites(CONTRACT))
-    found = statistics_of(CONTRACT, channel, {"model": MODEL}, sites=["a", "b"])
+    found = statistics_of(CONTRACT, channel, {"model": MODEL}, sites=infos("a", "b"))
     family = statistics_for(CONTRACT.study)
     assert {site: (values.shape, values.dtype) for site, values in found.items()} == {
         site: ((3, family.size), np.dtype(np.int64)) for site in ("a", "b")
@@ -33,10 +38,16 @@ def test_each_site_gives_its_sample_and_replicates() -> None:
 def test_an_ensemble_is_the_mean_output_not_the_mean_model() -> None:
     channel = DirectChannel(make_sites(CONTRACT, "a"))
     other = MODEL * -3
-    ensemble = statistics_of(CONTRACT, channel, {"x": MODEL, "y": other}, sites=["a"])["a"]
-    middle = statistics_of(CONTRACT, channel, {"model": (MODEL + other) / 2}, sites=["a"])["a"]
+    ensemble = statistics_of(CONTRACT, channel, {"x": MODEL, "y": other}, sites=infos("a"))["a"]
+    middle = statistics_of(CONTRACT, channel, {"model": (MODEL + other) / 2}, sites=infos("a"))["a"]
     assert ensemble.shape == middle.shape
     assert not np.array_equal(ensemble, middle)
+
+
+def spoilt(values: Any) -> Any:
+    """One more hit in the last replicate."""
+    values[-1, 0] += 1
+    return values
 
 
 WRONG: dict[str, tuple[type[FedCADError], str, Callable[[RoundPlan, Update], Any]]] = {
@@ -47,9 +58,19 @@ WRONG: dict[str, tuple[type[FedCADError], str, Callable[[RoundPlan, Update], Any
         lambda plan, update: Refusal(plan=plan.identity, site="b", code="no-data"),
     ),
     "without statistics": (
-        ProtocolError,
-        "site b gave no",
+        InvalidUpdate,
+        "test are missing",
         lambda plan, update: replace(update, statistics={}),
+    ),
+    "of many times the cases": (
+        InvalidUpdate,
+        f"are of {3 * 2**20} cases; the site enrolled with 3",
+        lambda plan, update: replace(update, statistics={"test": update.statistics["test"] * 2**20}),
+    ),
+    "with a replicate that contradicts itself": (
+        InvalidUpdate,
+        "contradict",
+        lambda plan, update: replace(update, statistics={"test": spoilt(update.statistics["test"])}),
     ),
     "of another site": (
         ProtocolError,
@@ -74,7 +95,7 @@ def test_anything_else_is_an_error(kind: str) -> None:
     error, words, spoil = WRONG[kind]
     channel = DirectChannel(make_sites(CONTRACT), {("b", 0): spoil})
     with pytest.raises(error, match=words):
-        statistics_of(CONTRACT, channel, {"model": MODEL}, sites=["a", "b", "c"])
+        statistics_of(CONTRACT, channel, {"model": MODEL}, sites=infos("a", "b", "c"))
 
 
 def test_a_site_that_the_channel_forgets_is_named() -> None:
@@ -83,4 +104,4 @@ def test_a_site_that_the_channel_forgets_is_named() -> None:
             return (reply for reply in super().ask(plans, vectors, deadline_s) if reply.site != "b")
 
     with pytest.raises(ProtocolError, match="no answer from b"):
-        statistics_of(CONTRACT, Forgetful(make_sites(CONTRACT)), {"model": MODEL}, sites=["a", "b"])
+        statistics_of(CONTRACT, Forgetful(make_sites(CONTRACT)), {"model": MODEL}, sites=infos("a", "b"))

@@ -7,10 +7,16 @@ import pytest
 
 from fedcad.server.reply_checks import LARGEST_COUNT, check_refusal, check_update
 from fedcad.shared.errors import FedCADError, InvalidUpdate, ProtocolError
-from fedcad.shared.messages import Header, Refusal, RoundPlan, Update, Work
+from fedcad.shared.messages import Header, Refusal, RoundPlan, SiteInfo, Update, Work
+from fedcad.shared.metrics.classification import ClassificationStatistics
 
-SIZE = 4
+FAMILY = ClassificationStatistics(("normal", "covid19"), 2)
+SIZE = FAMILY.size
+CASES = 5
 STUDY = "1" * 64
+INFO = SiteInfo(
+    site="a", study_hash=STUDY, cases={"train": 3, "validation": CASES, "test": CASES}, summary=""
+)
 
 
 def make_plan(*work: Work) -> RoundPlan:
@@ -18,7 +24,8 @@ def make_plan(*work: Work) -> RoundPlan:
 
 
 def make_update(asked: RoundPlan, vectors: Any = None, statistics: Any = None, **header: Any) -> Update:
-    told = {"study_hash": STUDY, "plan": asked.identity, "round": 5, "site": "a", "weight": 3} | header
+    told = {"study_hash": STUDY, "plan": asked.identity, "round": 5, "site": "a", "weight": 3}
+    told |= {"releases": (*(vectors or {}), *(statistics or {}))} | header
     return Update(Header(**told), vectors or {}, statistics or {})
 
 
@@ -26,21 +33,63 @@ def rows(count: int, value: Any = 1, dtype: Any = np.int64) -> Any:
     return np.full((count, SIZE), value, dtype=dtype)
 
 
+def honest(count: int, cases: int = CASES) -> Any:
+    """Statistics of cases, half of them wrongly called, in equal rows."""
+    outputs = np.full((cases, 2), 0.5, dtype=np.float32)
+    return FAMILY.collect(outputs, np.arange(cases) % 2, np.ones((count, cases), dtype=np.int64))
+
+
 TRAIN = make_plan("validate", "train")
 MODEL = {"model": np.zeros(2, dtype=np.float32)}
 
 
 def check(update: Update, plan: RoundPlan = TRAIN, replicates: int = 0) -> None:
-    check_update(update, plan=plan, site="a", statistics_size=SIZE, replicates=replicates)
+    check_update(update, plan=plan, info=INFO, family=FAMILY, replicates=replicates)
 
 
 def test_honest_answers_pass() -> None:
-    check(make_update(TRAIN, MODEL, {"validation": rows(1)}))
-    check(make_update(TRAIN, MODEL))
+    check(make_update(TRAIN, MODEL, {"validation": honest(1)}))
     test = make_plan("test")
-    check(make_update(test, None, {"test": rows(8)}), test, replicates=7)
-    check(make_update(TRAIN, MODEL, {"validation": rows(1, LARGEST_COUNT)}))
-    check(make_update(TRAIN, MODEL, {"validation": rows(1, 0)}))
+    check(make_update(test, None, {"test": honest(8)}), test, replicates=7)
+    nothing = INFO.model_copy(update={"cases": {"train": 3, "validation": 0, "test": 0}})
+    check_update(make_update(TRAIN, MODEL), plan=TRAIN, info=nothing, family=FAMILY)
+
+
+def test_a_replicate_may_weigh_other_cases_but_the_sample_may_not() -> None:
+    test = make_plan("test")
+    values = np.concatenate([honest(1), honest(1, 0), honest(1, 9)])
+    check(make_update(test, None, {"test": values}), test, replicates=2)
+    for cases in (0, CASES - 1, CASES + 1):
+        with pytest.raises(InvalidUpdate, match=f"are of {cases} cases; the site enrolled with {CASES}"):
+            check(make_update(test, None, {"test": honest(1, cases)}), test)
+
+
+@pytest.mark.parametrize("factor", [2, 2**20])
+def test_statistics_of_many_times_the_cases(factor: int) -> None:
+    """They do not contradict themselves."""
+    with pytest.raises(InvalidUpdate, match=f"are of {CASES * factor} cases"):
+        check(make_update(TRAIN, MODEL, {"validation": honest(1) * factor}))
+
+
+def test_statistics_that_contradict_themselves() -> None:
+    values = honest(1)
+    values[0, 0] += 1
+    with pytest.raises(InvalidUpdate, match="contradict"):
+        check(make_update(TRAIN, MODEL, {"validation": values}))
+
+
+def test_validation_that_is_owed() -> None:
+    with pytest.raises(InvalidUpdate, match="validation are missing"):
+        check(make_update(TRAIN, MODEL))
+
+
+@pytest.mark.parametrize(
+    "releases", [(), ("model",), ("model", "validation", "test"), ("model", "validation", "validation")]
+)
+def test_the_header_names_what_is_really_sent(releases: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidUpdate, match="its header says that it releases"):
+        check(make_update(TRAIN, MODEL, {"validation": honest(1)}, releases=releases))
+    check(make_update(TRAIN, MODEL, {"validation": honest(1)}, releases=("validation", "model")))
 
 
 @pytest.mark.parametrize(
@@ -95,19 +144,19 @@ def test_statistics_that_were_not_asked_for(name: str) -> None:
 
 def test_vectors_exactly_where_training_was_asked_for() -> None:
     with pytest.raises(InvalidUpdate, match="vectors"):
-        check(make_update(TRAIN))
+        check(make_update(TRAIN, None, {"validation": honest(1)}))
     validate = make_plan("validate")
     with pytest.raises(InvalidUpdate, match="vectors"):
-        check(make_update(validate, MODEL), validate)
+        check(make_update(validate, MODEL, {"validation": honest(1)}), validate)
 
 
-def test_sums_over_many_sites_stay_inside_int64() -> None:
-    assert LARGEST_COUNT * 1000 < 2**63
+def test_sums_over_1023_sites_and_no_more_stay_inside_int64() -> None:
+    assert LARGEST_COUNT * 1023 < 2**63 <= LARGEST_COUNT * 1024
 
 
 def test_refusals_must_be_to_this_plan_from_this_site() -> None:
-    honest = Refusal(plan=TRAIN.identity, site="a", code="no-data")
-    check_refusal(honest, plan=TRAIN, site="a")
+    refusal = Refusal(plan=TRAIN.identity, site="a", code="no-data")
+    check_refusal(refusal, plan=TRAIN, site="a")
     for changes in ({"site": "b"}, {"plan": "0" * 64}):
         with pytest.raises(FedCADError, match="the refusal is signed"):
-            check_refusal(honest.model_copy(update=changes), plan=TRAIN, site="a")
+            check_refusal(refusal.model_copy(update=changes), plan=TRAIN, site="a")

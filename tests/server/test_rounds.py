@@ -207,11 +207,22 @@ MISCHIEF: dict[str, tuple[str, str, Callable[[RoundPlan, Update], Answer]]] = {
         "test",
         with_statistics(lambda all: {**all, "test": all["validation"]}),
     ),
-    "no statistics": ("rejected", "validation is missing", with_statistics(lambda all: {})),
+    "no statistics": ("rejected", "validation are missing", with_statistics(lambda all: {})),
     "negative": ("rejected", "counts outside", with_validation(put((0, 5), -1))),
     "huge": ("rejected", "counts outside", with_validation(put((0, 0), 2**53 + 1))),
-    "all zeros": ("rejected", "no cases", with_validation(np.zeros_like)),
+    "all zeros": ("rejected", "are of 0 cases; the site enrolled with 4", with_validation(np.zeros_like)),
     "contradiction": ("rejected", "contradict", with_validation(put((0, slice(4, 68)), 0))),
+    "many times the cases": (
+        "rejected",
+        f"are of {4 * 2**20} cases; the site enrolled with 4",
+        with_validation(lambda values: values * 2**20),
+    ),
+    "says that it releases less": ("rejected", "its header says", with_header(releases=("model",))),
+    "says that it releases more": (
+        "rejected",
+        "its header says",
+        with_header(releases=("model", "validation", "test")),
+    ),
     "flat": ("rejected", "expected int64", with_validation(lambda values: values[0])),
     "two rows": ("rejected", "expected int64", with_validation(lambda values: np.repeat(values, 2, 0))),
     "no rows": ("rejected", "expected int64", with_validation(lambda values: values[:0])),
@@ -244,7 +255,7 @@ def test_what_cannot_be_used_is_named_and_never_counted(tmp_path: Path, kind: st
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_a_site_far_off_cannot_push_out_others_by_answering_first(tmp_path: Path, backwards: bool) -> None:
-    """a is beyond what the weights 4 + 6 + 8 leave, b and c are not: in either order only a is rejected."""
+    """Site a is beyond what the weights 4 + 6 + 8 allow: in either order it alone is rejected."""
     contract = make_contract(rounds=1)
     far = {(site, 1): with_vector(put(0, value)) for site, value in (("a", 2e8), ("b", 5e7), ("c", 5e7))}
     channel = DirectChannel(make_sites(contract), far, backwards=backwards)
@@ -261,17 +272,18 @@ def test_validation_of_no_enrolled_cases_is_rejected(tmp_path: Path) -> None:
 
     def invent(plan: RoundPlan, update: Update) -> Update:
         stolen = honest(plan, {"model": contract.initial.numpy()}).statistics
-        return replace(update, statistics=stolen)
+        header = update.header.model_copy(update={"releases": ("model", "validation")})
+        return replace(update, header=header, statistics=stolen)
 
     make_run(tmp_path, contract, DirectChannel(sites, {("b", 1): invent})).run()
     part = {p["site"]: p["reason"] for p in rounds_of(tmp_path)[0]["participation"]}
-    assert "no enrolled cases" in part["b"]
+    assert "are of 4 cases; the site enrolled with 0" in part["b"]
 
 
-def test_contradictions_that_only_the_union_shows_do_not_stop_the_run(tmp_path: Path) -> None:
+def test_contradictions_that_only_the_union_would_show_are_rejected(tmp_path: Path) -> None:
     """One site claims only class 0, one only class 1, both without scores: the AUROC of both is nan."""
-    contract = make_contract(rounds=1)
-    sites = make_sites(contract, "a", "b")
+    contract = make_contract(rounds=1, participation=quorum(1))
+    sites = make_sites(contract)
 
     def only(true_class: int) -> Callable[[RoundPlan, Update], Answer]:
         def change(values: Any) -> Any:
@@ -281,9 +293,10 @@ def test_contradictions_that_only_the_union_shows_do_not_stop_the_run(tmp_path: 
 
         return with_validation(change)
 
-    channel = DirectChannel(sites, {("a", 1): only(0), ("b", 1): only(1)})
-    make_run(tmp_path, contract, channel).run()
-    assert events(tmp_path)[0]["union"]["macro_auroc"] is None
+    make_run(tmp_path, contract, DirectChannel(sites, {("a", 1): only(0), ("b", 1): only(1)})).run()
+    part = {p["site"]: (p["status"], p["reason"]) for p in rounds_of(tmp_path)[0]["participation"]}
+    assert part["c"][0] == "counted"
+    assert all(part[site][0] == "rejected" and "contradict" in part[site][1] for site in "ab")
 
 
 def test_a_second_answer_or_one_of_a_stranger_is_not_counted_and_silence_is_named(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ plans = st.builds(
     study_hash=hashes,
     round=rounds,
     attempt=st.integers(1, 5),
-    work=st.lists(st.sampled_from(["validate", "train", "test"]), min_size=1, max_size=3).map(tuple),
+    work=st.lists(st.sampled_from(["validate", "train", "test"]), min_size=1, max_size=3, unique=True).map(
+        tuple
+    ),
     broadcast_hash=hashes,
     last_counted_round=rounds,
 )
@@ -131,6 +133,8 @@ WRONG: list[tuple[type[Frozen], str, Any]] = [
     (RoundPlan, "work", []),
     (RoundPlan, "work", ["steal"]),
     (RoundPlan, "work", "train"),
+    (RoundPlan, "work", ["train", "train"]),
+    (RoundPlan, "work", ["train", "validate", "test", "train"]),
     (RoundPlan, "study_hash", "0" * 63),
     (RoundPlan, "study_hash", "A" * 64),
     (RoundPlan, "study_hash", "0" * 64 + "\n"),
@@ -146,6 +150,7 @@ WRONG: list[tuple[type[Frozen], str, Any]] = [
     (Header, "site", "a" * 65),
     (Header, "site", "a\n"),
     (Header, "releases", "model"),
+    (Header, "releases", [str(number) for number in range(65)]),
     (Refusal, "code", "because"),
     (Refusal, "text", "patient 4711"),
     (SiteInfo, "cases", {}),
