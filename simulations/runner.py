@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 
 from fedcad.server.app import make_server_app
-from fedcad.server.channel import Lost
 from fedcad.server.final_test import statistics_of
 from fedcad.server.outcome import MODEL
 from fedcad.shared.config.simulation import SimulationConfig
@@ -28,6 +27,7 @@ from fedcad.simulations import studies
 from fedcad.simulations.comparison import TestResults
 from fedcad.simulations.engines.pool import WorkerPool
 from fedcad.simulations.hospitals import Hospitals
+from fedcad.simulations.opening import open_sites
 from fedcad.simulations.progress import Display, follow
 from fedcad.simulations.results import assemble, describe_site, environment, outcome_of, write_json
 from fedcad.simulations.runs import CONTRACT, Run, SimulatedSite, open_channel
@@ -105,9 +105,15 @@ class SimulationRun:
             self._config, contract, outcome=outcome, sites=described, excluded=excluded, tests=tests
         )
         results |= {"engine": self._config.engine.name, "notes": self._notes}
+        results["case_passes"] = self._case_passes(federated, infos)
         results["time"] = self._clock.total()
         write_json(folder / "results.json", results)
         return results
+
+    def _case_passes(self, federated: Run, infos: Mapping[str, SiteInfo]) -> dict[str, float]:
+        cases = [infos[site.name].cases["train"] for site in federated.sites]
+        passes = studies.case_passes(federated.contract, cases)
+        return passes if self._config.baselines.pooled else {"federated": passes["federated"]}
 
     def _is_external(self, name: str) -> bool:
         return name in self._config.external_sites
@@ -118,23 +124,13 @@ class SimulationRun:
         return SimulatedSite(name, (site_file,), self._is_external(name), faults)
 
     def _open_sites(self, folder: Path) -> tuple[dict[str, SiteInfo], list[tuple[str, str]]]:
-        """Let every site build its index and cache; leave out those that cannot, with the reason."""
-        names, answers = sorted(self._hospitals.archives), dict[str, SiteInfo | Lost]()
-        self._display.update("preparing sites", 0, len(names))
-        # One node each, so that a failure is known to be this site's; threads only wait for the workers.
-        with ThreadPoolExecutor(len(names)) as threads, self._pool.killed_on_error():
-            asked = {threads.submit(self._ask_ready, folder, name): name for name in names}
-            for done in as_completed(asked):
-                answers[asked[done]] = done.result()
-                self._display.update("preparing sites", len(answers), len(names), asked[done])
-        infos = {name: each for name, each in sorted(answers.items()) if isinstance(each, SiteInfo)}
-        lost = [(name, each.reason) for name, each in sorted(answers.items()) if isinstance(each, Lost)]
-        for name, reason in (*self._hospitals.excluded, *lost):
+        """Open every site and say which are left out."""
+        sites = [self._site(name) for name in sorted(self._hospitals.archives)]
+        opened = open_sites(folder, sites, pool=self._pool, display=self._display)
+        excluded = [*self._hospitals.excluded, *opened.refused]
+        for name, reason in excluded:
             self._display.say(f"  {name} is left out: {reason}")
-        return infos, [*self._hospitals.excluded, *lost]
-
-    def _ask_ready(self, folder: Path, name: str) -> SiteInfo | Lost:
-        return open_channel(folder, [self._site(name)], self._pool).ready()[name]
+        return opened.infos, excluded
 
     def _federate(self, run: Run) -> None:
         """Run the federated study on the engine of the simulation."""
@@ -157,19 +153,21 @@ class SimulationRun:
         if not tested:
             self._note("no site has a test case, so that no model was tested")
             return None
-        baselines = self._baselines(federated)
+        baselines = self._baselines(federated, infos)
         with self._clock.time("baselines_s"):
             self._train(baselines)
         baselines = [run for run in baselines if self._is_usable(run)]
         models = self._models(federated, baselines)
         with self._clock.time("evaluation_s"):
             statistics = self._test(federated, tested, models, infos)
-        own = {
-            run.sites[0].name: run.name
-            for run in baselines
-            if run.name.startswith("alone-") and infos[run.sites[0].name].cases["test"]
-        }
-        return TestResults(statistics_for(federated.contract.study), statistics, own)
+        trained, tests = {run.name for run in baselines}, [site.name for site in tested]
+        return TestResults(
+            statistics_for(federated.contract.study),
+            statistics,
+            own={name: f"alone-{name}" for name in tests if f"alone-{name}" in trained},
+            external=[name for name in tests if self._is_external(name)],
+            left_out={name: f"without-{name}" for name in tests if f"without-{name}" in trained},
+        )
 
     def _is_usable(self, run: Run) -> bool:
         """Whether a comparison was trained to its end; the others are left out, with the reason."""
@@ -183,7 +181,7 @@ class SimulationRun:
         self._notes.append(text)
         self._display.say(f"  note: {text}")
 
-    def _baselines(self, federated: Run) -> list[Run]:
+    def _baselines(self, federated: Run, infos: Mapping[str, SiteInfo]) -> list[Run]:
         """Return the runs of the comparisons; the pooled one first, as it takes longest."""
         contract, wanted, runs = federated.contract, self._config.baselines, []
         folder = federated.folder / "baselines"
@@ -191,7 +189,7 @@ class SimulationRun:
         if wanted.pooled:
             files = tuple(file for site in healthy for file in site.site_files)
             everything = SimulatedSite("pooled", files)
-            study = studies.pooled(contract, [site.name for site in healthy])
+            study = studies.pooled(contract, [infos[site.name].cases["train"] for site in healthy])
             runs.append(Run("pooled", folder / "pooled", study, [everything]))
         if wanted.alone:
             runs += [
@@ -206,7 +204,11 @@ class SimulationRun:
         return runs
 
     def _train(self, runs: Sequence[Run]) -> None:
-        """Run all comparisons at the same time; the workers share the messages."""
+        """Run comparisons, each of them once; the workers share the messages.
+
+        Two at a time for each worker keep the workers busy; what a run has in memory and on disk until it
+        ends does not grow with the number of sites.
+        """
         if not runs:
             return
         rounds = sum(run.contract.study.rounds for run in runs)
@@ -218,10 +220,12 @@ class SimulationRun:
                     done[run.name] = event["round"]
                     self._display.update("comparisons", sum(done.values()), rounds, run.name)
 
-            run.execute(self._pool, observe)
+            run.execute_once(self._pool, observe)
+            done[run.name] = run.contract.study.rounds
 
         self._display.update("comparisons", 0, rounds)
-        with ThreadPoolExecutor(len(runs)) as threads, self._pool.killed_on_error():
+        at_once = min(len(runs), 2 * self._pool.workers)
+        with ThreadPoolExecutor(at_once) as threads, self._pool.killed_on_error():
             for running in as_completed([threads.submit(execute, run) for run in runs]):
                 running.result()
         self._display.update("comparisons", rounds, rounds)

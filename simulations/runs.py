@@ -1,6 +1,7 @@
 """One run of one study on some nodes, in a folder of its own: federated, alone, pooled, without a site."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,13 +9,16 @@ from typing import Any
 
 from fedcad.server.app import GridChannel, serve
 from fedcad.server.event_log import Observer
+from fedcad.server.outcome import MODEL, read_outcome
 from fedcad.server.settings import RunSettings
 from fedcad.shared.config.simulation import FaultConfig
 from fedcad.shared.contract import Contract
+from fedcad.shared.errors import FedCADError
 from fedcad.simulations.engines.in_process import InProcessGrid
 from fedcad.simulations.engines.pool import WorkerPool
 
 CONTRACT = "contract"
+_CHECKPOINTS = "checkpoints"  # where fedcad.server.app keeps them
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,31 @@ class Run:
     def execute(self, pool: WorkerPool, observe: Observer | None = None) -> None:
         """Run, or go on, in process."""
         serve(InProcessGrid(pool, numbered(self.prepare())), self.folder, observe)
+
+    def execute_once(self, pool: WorkerPool, observe: Observer | None = None) -> None:
+        """Run, or go on, unless it has completed; then only what it ended with is kept.
+
+        Why: the checkpoints of one run for each site would fill the coordinator's disk.
+        """
+        if not self.is_completed():
+            self.execute(pool, observe)
+        if self.is_completed():
+            shutil.rmtree(self.folder / _CHECKPOINTS, ignore_errors=True)
+
+    def is_completed(self) -> bool:
+        """Whether the folder holds the end of this very study on these sites, without any checkpoint."""
+        names = tuple(site.name for site in self.sites)
+        try:
+            outcome = read_outcome(self.folder)
+            return (
+                outcome is not None
+                and outcome["status"] == "completed"
+                and (self.folder / MODEL).is_file()
+                and RunSettings.load(self.folder).sites == names
+                and Contract.load(self.folder / CONTRACT).study_hash == self.contract.study_hash
+            )
+        except FedCADError:
+            return False  # Damaged: it is run again from its newest checkpoint, if it has one.
 
 
 def node_configs(folder: Path, sites: Sequence[SimulatedSite]) -> list[dict[str, Any]]:

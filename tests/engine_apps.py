@@ -25,6 +25,18 @@ def make_echo_app() -> ClientApp:
     return app
 
 
+def make_killed_app() -> ClientApp:
+    """Return an app whose process is killed when it is asked whether it is ready."""
+    app = ClientApp()
+
+    @app.query("ready")
+    def ready(message: Message, context: Context) -> Message:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("the process is gone")
+
+    return app
+
+
 def make_broken_app() -> ClientApp:
     """Fail in the worker, before any message."""
     raise RuntimeError("no app today")

@@ -5,6 +5,7 @@ A node's configuration says: ``site`` (name), ``site-files`` (JSON list; several
 """
 
 import json
+import sqlite3
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
@@ -21,9 +22,12 @@ from fedcad.shared.canonical import canonical_json
 from fedcad.shared.config.load import load_site
 from fedcad.shared.config.study import StudyConfig
 from fedcad.shared.contract import Contract
-from fedcad.shared.errors import FedCADError
+from fedcad.shared.errors import DataError, FedCADError
 from fedcad.simulations.engines.faults import inject_faults
 from fedcad.simulations.pooling import PooledCases
+
+REFUSED = "the site's data cannot be used: "
+"""How an error begins that the data themselves cause, so that trying again gives the same."""
 
 _KEPT_BENCHES = 4
 
@@ -34,7 +38,12 @@ def make_simulated_app() -> ClientApp:
 
 
 def describe_error(error: Exception) -> str:
-    """Return all of an error's text: emulated hospitals have no patients to protect."""
+    """Return all of an error's text: emulated hospitals have no patients to protect.
+
+    What the data cause begins with :data:`REFUSED`; a disk that is full or fails does not, whatever it broke.
+    """
+    if isinstance(error, DataError) and not isinstance(error.__cause__, OSError | sqlite3.Error):
+        return f"{REFUSED}{error}"
     return str(error) if isinstance(error, FedCADError) else f"{type(error).__name__}: {error}"
 
 

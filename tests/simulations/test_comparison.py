@@ -5,7 +5,7 @@ import pytest
 import tiny_study
 
 from fedcad.shared.metrics.registry import statistics_for
-from fedcad.simulations.comparison import MEAN, UNION, TestResults
+from fedcad.simulations.comparison import EXTERNAL, MEAN, UNION, WITHOUT, TestResults
 
 FAMILY = statistics_for(tiny_study.make_study(task={"kind": "classification", "classes": ["no", "yes"]}))
 LABELS = np.array([0, 0, 1, 1])
@@ -110,3 +110,65 @@ def test_evaluations_cover_every_model_and_place_and_keep_curves_where_shown():
     assert found["alone-a", "a"]["curves"]
     assert found["alone-a", "b"]["curves"] == {}
     assert found["federated", "b"]["curves"]
+
+
+def with_external():
+    """Sites a and b train; at x, which never does, federated is wrong and everything else perfect."""
+    base = results()
+    models = {name: dict(sites) for name, sites in base.models.items()}
+    models["ensemble"] = {"a": statistics(HALF), "b": statistics(HALF)}
+    for name, sites in models.items():
+        sites["x"] = statistics(WRONG if name == "federated" else PERFECT)
+    return TestResults(FAMILY, models, base.own, external=["x"])
+
+
+@pytest.mark.parametrize("against", ["alone", "ensemble", "pooled"])
+def test_mean_is_over_the_same_training_sites_whatever_is_compared(against):
+    found = by_place(with_external().comparisons(), against=against)
+    assert found[MEAN]["sites"] == ["a", "b"]
+    without_x = by_place(
+        results(ensemble={"a": statistics(HALF), "b": statistics(HALF)}).comparisons(), against=against
+    )
+    assert found[MEAN]["difference"] == without_x[MEAN]["difference"]
+
+
+def test_union_is_that_of_training_sites_and_external_ones_are_apart():
+    found = by_place(with_external().comparisons(), against="pooled")
+    plain = by_place(results().comparisons(), against="pooled")
+    assert found[UNION]["difference"] == plain[UNION]["difference"]
+    assert found["x"]["difference"] == found[EXTERNAL]["difference"] == pytest.approx(-1.0)
+    places = {each["on"] for each in with_external().evaluations() if each["model"] == "federated"}
+    assert places == {"a", "b", "x", UNION, EXTERNAL}
+    assert EXTERNAL not in {each["on"] for each in results().evaluations()}
+
+
+def test_only_external_sites_tested_leave_no_union_and_no_mean():
+    tests = TestResults(
+        FAMILY, {m: {"x": statistics(HALF)} for m in ("federated", "pooled")}, {}, external=["x"]
+    )
+    assert {each["on"] for each in tests.evaluations()} == {"x", EXTERNAL}
+    assert {each["on"] for each in tests.comparisons()} == {"x", EXTERNAL}
+
+
+def test_left_out_site_is_compared_with_the_model_that_never_saw_it():
+    left_out = {name: f"without-{name}" for name in ("a", "b")}
+    base = results(
+        **{
+            "without-a": {"a": statistics(WRONG), "b": statistics(PERFECT)},
+            "without-b": {"a": statistics(PERFECT), "b": statistics(PERFECT)},
+        }
+    )
+    tests = TestResults(FAMILY, base.models, base.own, left_out=left_out)
+    found = list(tests.comparisons())
+    federated = by_place(found, against=WITHOUT, model="federated")
+    assert {place: each["difference"] for place, each in federated.items()} == {
+        "a": pytest.approx(1.0),
+        "b": pytest.approx(-0.5),
+        MEAN: pytest.approx(0.25),
+    }
+    alone = by_place(found, against=WITHOUT, model="alone")
+    assert {place: each["difference"] for place, each in alone.items()} == {
+        "a": pytest.approx(0.5),
+        "b": pytest.approx(-0.5),
+    }
+    assert not by_place(results().comparisons(), against=WITHOUT)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny_study
 
-from fedcad.shared.errors import DataError
+from fedcad.shared.errors import DataError, ProtocolError
 from fedcad.simulations import runner
 from fedcad.simulations.engines.pool import WorkerPool
 from fedcad.simulations.engines.simulated_client import make_simulated_app
@@ -97,16 +97,58 @@ def test_comparison_that_stopped_is_left_out_with_a_note(tmp_path, root, pool, m
     assert alone == {"site-1", "site-3", "mean of sites"}
 
 
-def test_site_that_cannot_be_opened_is_left_out_with_the_reason(tmp_path, root, pool):
+def test_site_that_fails_to_open_ends_the_simulation(tmp_path, root, pool):
     def spoil(hospitals):
         broken = dataclasses.replace(hospitals.archives["site-2"], site_file=tmp_path / "none" / "site.yaml")
         return dataclasses.replace(hospitals, archives=hospitals.archives | {"site-2": broken})
 
-    results, display = run(tmp_path / "run", root, pool, change=spoil)
-    assert [site["name"] for site in results["sites"]] == ["site-1", "site-3"]
-    assert results["excluded_sites"][0]["name"] == "site-2"
-    assert "site.yaml" in results["excluded_sites"][0]["reason"]
-    assert "site-2 is left out" in " ".join(display.said)
+    with pytest.raises(ProtocolError, match="site-2 could not be opened"):
+        run(tmp_path / "run", root, pool, change=spoil)
+
+
+def test_comparisons_at_once_do_not_grow_with_sites(tmp_path, root, pool, monkeypatch):
+    at_work, most = set(), []
+
+    class Watched(runner.Run):
+        def execute_once(self, *args):
+            at_work.add(self.name)
+            most.append(len(at_work))
+            super().execute_once(*args)
+            at_work.discard(self.name)
+
+    monkeypatch.setattr(runner, "Run", Watched)
+    results, _ = run(tmp_path, root, pool, partition={"kind": "iid", "sites": 6}, leave_one_site_out=True)
+    assert max(most) <= 2 * pool.workers < len(most)
+    assert {f"without-site-{number}" for number in range(1, 7)} <= {
+        each["model"] for each in results["evaluations"]
+    }
+
+
+def test_finished_comparisons_keep_no_checkpoint_and_are_not_run_again(tmp_path, root, pool):
+    def of(results):
+        return [results[key] for key in ("model_sha256", "evaluations", "comparisons", "case_passes")]
+
+    first, _ = run(tmp_path, root, pool)
+    folders = sorted((tmp_path / "baselines").iterdir())
+    assert [folder.name for folder in folders] == ["alone-site-1", "alone-site-2", "alone-site-3", "pooled"]
+    assert not any((folder / "checkpoints").exists() for folder in folders)
+    assert list((tmp_path / "checkpoints").glob("*.safetensors"))
+    models = [(folder / "model.safetensors").stat().st_mtime_ns for folder in folders]
+    again, _ = run(tmp_path, root, pool)
+    assert of(again) == of(first)
+    assert [(folder / "model.safetensors").stat().st_mtime_ns for folder in folders] == models
+
+
+def test_case_passes_are_in_the_results(tmp_path, root, pool):
+    steps = {**tiny_study.study_plain()["training"], "local_steps": 3}
+    del steps["local_epochs"]
+    results, _ = run(tmp_path, root, pool, study=tiny_study.make_study(training=steps))
+    cases = [site["cases"]["train"] for site in results["sites"]]
+    # Batches of 8, three steps: a site with fewer than 24 cases goes round, its last batch being short.
+    drawn = sum(sum(([*[8] * (n // 8), *[n % 8] * (n % 8 > 0)] * 3)[:3]) for n in cases)
+    passes = results["case_passes"]
+    assert passes["federated"] == pytest.approx(2 * drawn / sum(cases))
+    assert passes["pooled"] == pytest.approx(passes["federated"], abs=2 * 4 / sum(cases))
 
 
 def test_no_training_site_is_an_error(tmp_path, root, pool):

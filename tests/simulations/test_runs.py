@@ -68,3 +68,46 @@ def test_channel_outside_the_rounds(run, pool, sites):
 
 def test_nodes_are_numbered_from_1():
     assert numbered([{"a": 1}, {"b": 2}]) == {1: {"a": 1}, 2: {"b": 2}}
+
+
+def test_completed_run_is_not_run_again_and_keeps_no_checkpoint(run, pool):
+    run.execute_once(pool)
+    ended = read_outcome(run.folder)
+    assert run.is_completed()
+    assert not (run.folder / "checkpoints").exists()
+    events = []
+    run.execute_once(pool, events.append)
+    assert (events, read_outcome(run.folder)) == ([], ended)
+
+
+def test_killed_while_checkpoints_are_removed(run, pool):
+    run.execute(pool)
+    next((run.folder / "checkpoints").glob("*.safetensors")).unlink()
+    run.execute_once(pool)
+    assert not (run.folder / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "damage", ["model.safetensors", "outcome.json", "run.json", "contract/contract.json"]
+)
+def test_what_is_missing_or_of_another_study_is_run_anew(damage, run, pool):
+    run.execute_once(pool)
+    ended = read_outcome(run.folder)
+    path = run.folder / damage
+    assert path.exists(), sorted(run.folder.rglob("*"))
+    path.unlink()
+    assert not run.is_completed()
+    run.execute_once(pool)
+    assert read_outcome(run.folder) == ended
+    others = (studies.federated(tiny_study.make_study(), 2), run.sites), (run.contract, run.sites[:1])
+    for contract, sites in others:
+        assert not Run("federated", run.folder, contract, sites).is_completed()
+
+
+def test_stopped_run_keeps_its_checkpoint(run, pool):
+    strict = studies.federated(tiny_study.make_study(participation={"quorum": 3}), 1)
+    stopped = Run("federated", run.folder, strict, run.sites)
+    stopped.execute_once(pool)
+    assert read_outcome(run.folder)["status"] == "stopped"
+    assert (run.folder / "checkpoints").exists()
+    assert not stopped.is_completed()

@@ -1,14 +1,15 @@
 import json
+import sqlite3
 
 import pytest
 import tiny_study
 from flwr.app import Context, Message, RecordDict
 
 from fedcad.client.workbench import freeze
-from fedcad.shared.errors import ArchiveError
+from fedcad.shared.errors import ArchiveError, DataError, ProtocolError
 from fedcad.shared.flower_records import read_site_info
 from fedcad.simulations.engines.flower_internals import enter_task, name_message
-from fedcad.simulations.engines.simulated_client import describe_error, make_simulated_app
+from fedcad.simulations.engines.simulated_client import REFUSED, describe_error, make_simulated_app
 from fedcad.simulations.runs import SimulatedSite
 
 
@@ -67,5 +68,15 @@ def test_missing_archive_is_named(contract, tmp_path):
 
 
 def test_errors_are_told_whole():
-    assert describe_error(ArchiveError("no file")) == "no file"
+    assert describe_error(ProtocolError("not mine")) == "not mine"
     assert describe_error(KeyError("x")) == "KeyError: 'x'"
+
+
+def test_what_the_data_cause_is_told_apart_from_a_failing_disk():
+    assert describe_error(ArchiveError("no file")) == REFUSED + "no file"
+    full = DataError("the cache cannot be written")
+    full.__cause__ = OSError(28, "No space left on device")
+    assert describe_error(full) == "the cache cannot be written"
+    busy = ArchiveError("the index cannot be used")
+    busy.__cause__ = sqlite3.OperationalError("database is locked")
+    assert describe_error(busy) == "the index cannot be used"
