@@ -64,13 +64,10 @@ def _fixed_sites(simulation: SimulationConfig) -> int | None:
 
 def _quorum(simulation: SimulationConfig, study: StudyConfig) -> Iterator[Contradiction]:
     sites = _fixed_sites(simulation)
-    if sites is None:
-        return
     external = len(set(simulation.external_sites))
     left_out = 1 if simulation.leave_one_site_out else 0
-    training = sites - external - left_out
     quorum = study.participation.quorum
-    if quorum > training and external < sites:
+    if sites is not None and external < sites < quorum + external + left_out:
         yield (
             ("partition", "sites"),
             f"got {sites} sites, of which {external} external and {left_out} left out at a time; "

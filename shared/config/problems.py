@@ -184,6 +184,8 @@ def _meant(given: Any, shape: Shape) -> str:
     if shape.item and isinstance(given, str):
         fits = not shape.item.choices or given in shape.item.choices
         return f"[{given}]" if fits and shape.item.scalar is str and len(given) < 60 else ""
+    if shape.item and shape.item.scalar is int and type(given) is int:
+        return f"[{given}]"
     if shape.scalar is bool and isinstance(given, str):
         return _YES.get(given.lower(), "")
     if shape.scalar is str and isinstance(given, str | int | float):

@@ -77,6 +77,15 @@ def test_files_of_another_kind_are_one_mistake(capsys: pytest.CaptureFixture[str
     assert line.endswith("got what looks like a simulation file; allowed: a study file")
 
 
+def test_one_value_where_a_list_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (CONFIGS / "simulations" / "chest-xray-phantom.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "s.yaml"
+    path.write_text(text.replace("seeds: [1]", "seeds: 7"), encoding="utf-8")
+    assert run(["check", str(path)]) == 2
+    assert "seeds: got 7; allowed: list of" in (shown := capsys.readouterr().err)
+    assert "did you mean [7]?" in shown
+
+
 def test_check_shortens_long_texts_and_names_files_plainly(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", str(CONFIGS / "simulations" / "chest-xray-real.yaml")]) == 0
     out = capsys.readouterr().out

@@ -80,6 +80,15 @@ def test_nothing_is_said_where_only_the_data_know(kind: dict[str, str]) -> None:
     assert list(contradictions(given, study(quorum=50))) == []
 
 
+def test_too_few_patients_for_the_quorum_wherever_the_sites_come_from() -> None:
+    vendors = {"kind": "acquisition", "attribute": "vendor"}
+    data = {"kind": "phantom", "patients": 39, "classes": ["normal", "opacity"]}
+    few = simulation(data=data, partition=vendors, minimum_patients=20)
+    ((path, text),) = contradictions(few, study(quorum=2))
+    assert path == ("data", "patients")
+    assert text.endswith("allowed: at least 40")
+
+
 def test_too_few_patients_for_the_quorum() -> None:
     data = {"kind": "phantom", "patients": 59, "classes": ["normal", "opacity"]}
     ((path, text),) = contradictions(
