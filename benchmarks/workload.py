@@ -106,7 +106,7 @@ def prepare(work: Workload, folder: Path) -> None:
     for name in sorted(archives):
         site_file = archives[name].site_file
         data = open_archive(load_site(site_file), site_file.parent, study)
-        images.append(data.inputs("train", range(work.cases)).numpy())
+        images.append(data.inputs("train", range(work.cases))["image"].numpy())
         labels.append([int(label.removeprefix("class")) for label in data.labels("train")])
     np.save(folder / "images.npy", np.stack(images))
     np.save(folder / "labels.npy", np.array(labels, dtype=np.int64))

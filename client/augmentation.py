@@ -1,9 +1,12 @@
 """Random changes of training images: drawn, then applied, to a whole batch at once.
 
+The input named ``image`` is changed and no other; targets do not move with it.
+
 Legend of shapes: B cases; images are (B, 1, rows, columns).
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +14,10 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from fedcad.shared.config.study import AugmentationConfig
+from fedcad.shared.errors import UnsupportedError
+
+IMAGE = "image"
+"""Name of the input that augmentation changes."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,25 @@ def apply(drawn: Drawn, images: Tensor) -> Tensor:
     row_y = torch.stack([sin * drawn.mirror, cos, 2 * drawn.shift_rows], dim=1)
     grid = affine_grid(torch.stack([row_x, row_y], dim=1), list(images.shape), align_corners=False)
     return grid_sample(scaled, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def augment(
+    config: AugmentationConfig, inputs: Mapping[str, Tensor], generator: torch.Generator
+) -> Mapping[str, Tensor]:
+    """Return a batch's inputs with changed images, or as they are where the study changes nothing.
+
+    Raises:
+        UnsupportedError: The study changes images and the cases have none.
+    """
+    if not is_active(config):
+        return inputs
+    if IMAGE not in inputs:
+        raise UnsupportedError(
+            f"the study has an augmentation, and its cases have no input {IMAGE!r}; they have "
+            f"{', '.join(sorted(inputs))}. Leave the augmentation out of the study"
+        )
+    images = inputs[IMAGE]
+    return {**inputs, IMAGE: apply(draw(config, len(images), generator), images)}
 
 
 def is_active(config: AugmentationConfig) -> bool:

@@ -21,8 +21,12 @@ class CaseSource(Protocol):
         """Return the label of each case."""
         ...
 
-    def inputs(self, part: Part, indices: Sequence[int]) -> Tensor:
-        """Return network inputs of some cases, float32, shape (len(indices), 1, size, size)."""
+    def inputs(self, part: Part, indices: Sequence[int]) -> Mapping[str, Tensor]:
+        """Return named network inputs of some cases, first axis the case, free to be changed.
+
+        An input named ``image`` is float32 (len(indices), 1, size, size); it is the one that augmentation
+        changes.
+        """
         ...
 
     def summary(self) -> Mapping[str, Any]:

@@ -30,8 +30,9 @@ def outputs_of(bench: Workbench, model: Tensor, data: CaseSource, part: Part) ->
     cases, device, found = len(data.patients(part)), bench.flat.values.device, []
     with torch.inference_mode():
         for first in range(0, cases, BATCH):
-            images = data.inputs(part, range(first, min(first + BATCH, cases)))
-            found.append(bench.task.predict(bench.networks, {"image": images.to(device)}).cpu().numpy())
+            inputs = data.inputs(part, range(first, min(first + BATCH, cases)))
+            batch = {name: values.to(device) for name, values in inputs.items()}
+            found.append(bench.task.predict(bench.networks, batch).cpu().numpy())
     return np.concatenate(found)
 
 
@@ -55,9 +56,9 @@ def evaluate(
     Returns:
         int64, shape (1 + replicates, statistics.size).
     """
-    labels = [bench.task.parse_label(label) for label in data.labels(part)]
+    targets = bench.task.targets(data.labels(part))
     total = np.zeros(1)
     for model in models:
         total = total + outputs_of(bench, model, data, part).astype(np.float64)
     mean: NDArray[np.float32] = (total / len(models)).astype(np.float32)
-    return bench.task.statistics.collect(mean, np.array(labels, dtype=np.int64), weights)
+    return bench.task.collect(mean, targets, weights)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fedcad.client.augmentation import apply, draw, is_active
+from fedcad.client.augmentation import augment
 from fedcad.client.case_source import CaseSource
 from fedcad.client.personal import personal_parameters
 from fedcad.client.workbench import Workbench
@@ -39,12 +39,14 @@ class LocalTrainer:
             for network in bench.networks
             for parameter in personal_parameters(bench.networks, bench.contract.layout, network)
         ]
-        self._targets = torch.tensor([bench.task.parse_label(label) for label in data.labels("train")])
+        labels = data.labels("train")
+        self._cases = len(labels)
+        self._targets = bench.task.targets(labels)
 
     @property
     def cases(self) -> int:
         """Number of training cases."""
-        return len(self._targets)
+        return self._cases
 
     @property
     def trained_size(self) -> int:
@@ -54,15 +56,18 @@ class LocalTrainer:
     def train(self, start: Tensor, correct: Correction | None = None) -> Tensor:
         """Train from a flat vector, shape (layout.size,), and return the final one.
 
-        Personal entries go on from what the networks hold and are left there.
+        Personal entries go on from what the networks hold and are left there. A task without objectives
+        trains nothing: no case is drawn, and the start is returned, as a copy.
 
         Raises:
             InvalidUpdate: The vector's length is not the layout's.
             DataError: There is no training case.
         """
+        check_length(self._layout, start)
+        if not self._bench.task.objectives():
+            return start.clone()
         if not self.cases:
             raise DataError("the site has no training case; it can validate and test, but not train")
-        check_length(self._layout, start)
         load(self._bench.networks, self._layout, start)
         torch.manual_seed(derive_seed(self._study.seed, "dropout", *self._place))
         for network in self._bench.networks.values():
@@ -103,13 +108,14 @@ class LocalTrainer:
 
     def _batches(self) -> Iterator[Batch]:
         """Yield the round's batches."""
-        augmentation, device = self._study.augmentation, self._bench.flat.values.device
+        device = self._bench.flat.values.device
         generator = torch_generator(self._study.seed, "augmentation", *self._place)
         for indices in self._orders():
-            images = self._data.inputs("train", indices)
-            if is_active(augmentation):
-                images = apply(draw(augmentation, len(indices), generator), images)
-            yield Batch({"image": images.to(device)}, {"label": self._targets[indices].to(device)})
+            inputs = augment(self._study.augmentation, self._data.inputs("train", indices), generator)
+            yield Batch(
+                {name: values.to(device) for name, values in inputs.items()},
+                {name: values[indices].to(device) for name, values in self._targets.items()},
+            )
 
     def _orders(self) -> Iterator[list[int]]:
         """Yield the case numbers of each batch: whole passes over the cases, or a fixed number of steps."""

@@ -36,19 +36,20 @@ class PooledCases:
         """Return the label of each case."""
         return [label for source in self._sources for label in source.labels(part)]
 
-    def inputs(self, part: Part, indices: Sequence[int]) -> Tensor:
-        """Return network inputs of some cases, float32, shape (len(indices), 1, size, size)."""
+    def inputs(self, part: Part, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return named network inputs of some cases, first axis the case."""
         wanted = np.asarray(indices, dtype=np.int64)
         lengths = [len(source.patients(part)) for source in self._sources]
         starts = np.cumsum([0, *lengths])
         owner = np.searchsorted(starts, wanted, side="right") - 1
-        rows: list[Tensor | None] = [None] * len(wanted)
-        for number in np.unique(owner):
-            chosen = np.flatnonzero(owner == number)
-            images = self._sources[number].inputs(part, (wanted[chosen] - starts[number]).tolist())
-            for row, image in zip(chosen, images, strict=True):
-                rows[row] = image
-        return torch.stack([row for row in rows if row is not None])
+        found = [
+            source.inputs(part, (wanted[owner == number] - starts[number]).tolist())
+            for number, source in enumerate(self._sources)
+            if number in owner or not len(wanted)
+        ]
+        # Found are the cases of one source after the other; wanted are they in the order of the indices.
+        order = torch.from_numpy(np.argsort(np.argsort(owner, kind="stable"), kind="stable"))
+        return {name: torch.cat([inputs[name] for inputs in found])[order] for name in found[0]}
 
     def summary(self) -> Mapping[str, Any]:
         """Return the number of sources."""

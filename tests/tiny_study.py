@@ -97,8 +97,8 @@ class MemoryCases:
     def labels(self, part: str) -> list[str]:
         return self._labels.get(part, [])
 
-    def inputs(self, part: str, indices: Sequence[int]) -> Tensor:
-        return self._images[part][list(indices)].clone()
+    def inputs(self, part: str, indices: Sequence[int]) -> dict[str, Tensor]:
+        return {"image": self._images[part][list(indices)].clone()}
 
     def summary(self) -> dict[str, Any]:
         return {"parts": {}}

@@ -78,7 +78,7 @@ class SiteData:
         """Return the label of each case of a part."""
         return [case.label for case in self._parts[part].cases]
 
-    def inputs(self, part: Part, indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
+    def inputs(self, part: Part, indices: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
         """Return network inputs.
 
         Args:
@@ -86,10 +86,10 @@ class SiteData:
             indices: Positions in ``cases(part)``, shape (B,).
 
         Returns:
-            float32, shape (B, 1, size, size), a copy.
+            ``image`` float32, shape (B, 1, size, size), a copy.
         """
         slots = self._parts[part].slots[np.asarray(indices, dtype=np.int64)]
-        return to_network_input(self._cache.gather(slots), self._preprocessing)
+        return {"image": to_network_input(self._cache.gather(slots), self._preprocessing)}
 
     def summary(self) -> dict[str, Any]:
         """Return counts as plain data: no identifier, no text of a header.

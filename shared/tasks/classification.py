@@ -3,15 +3,17 @@
 Legend of shapes: B cases in a batch; C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fedcad.shared.config.study import StudyConfig
 from fedcad.shared.errors import DataError
-from fedcad.shared.metrics.interface import StatisticsFamily
+from fedcad.shared.metrics.interface import Statistics, StatisticsFamily
 from fedcad.shared.metrics.registry import statistics_for
 from fedcad.shared.tasks.interface import Batch, Findings, Networks, Objective
 
@@ -90,6 +92,29 @@ class Classification:
         with torch.no_grad():
             row = self.predict(networks, {"image": case["image"].unsqueeze(0)})[0]
         return Findings(probabilities=dict(zip(self._classes, row.tolist(), strict=True)))
+
+    def targets(self, labels: Sequence[str]) -> dict[str, Tensor]:
+        """Return ``label``, the numbers of classes, int64, shape (len(labels),).
+
+        Raises:
+            DataError: A label is not one of the study's classes.
+        """
+        return {"label": torch.tensor([self.parse_label(label) for label in labels], dtype=torch.int64)}
+
+    def collect(
+        self, outputs: NDArray[np.float32], targets: Mapping[str, Tensor], weights: NDArray[np.int64]
+    ) -> Statistics:
+        """Return the statistics of N cases.
+
+        Args:
+            outputs: Probabilities, shape (N, C).
+            targets: ``label`` int64 (N,).
+            weights: Non-negative integer weights, shape (1 + R, N), for R bootstrap replicates.
+
+        Returns:
+            int64, shape (1 + R, statistics.size).
+        """
+        return self.statistics.collect(outputs, targets["label"].numpy(), weights)
 
     def parse_label(self, label: str) -> int:
         """Return the number of a class from its name, exactly as written in the study.

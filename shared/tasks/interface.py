@@ -1,16 +1,18 @@
 """The task protocol: what every CAD problem gives to training, evaluation and findings.
 
-Legend of shapes: B cases in a batch; C classes; K length of a statistics vector; R bootstrap replicates.
+Legend of shapes: B cases in a batch; N cases; K length of a statistics vector; R bootstrap replicates.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedcad.shared.config.study import OptimizerConfig
-from fedcad.shared.metrics.interface import StatisticsFamily
+from fedcad.shared.metrics.interface import Statistics, StatisticsFamily
 
 Networks = Mapping[str, nn.Module]
 
@@ -79,10 +81,25 @@ class Task(Protocol):
         """Return the findings of one case (no case axis)."""
         ...
 
-    def parse_label(self, label: str) -> Any:
-        """Return the target of a label-table entry.
+    def targets(self, labels: Sequence[str]) -> Mapping[str, Tensor]:
+        """Return the targets of cases from their entries in the label table, first axis the case.
 
         Raises:
-            DataError: The label is not one of the study's.
+            DataError: A label is not one of the study's.
+        """
+        ...
+
+    def collect(
+        self, outputs: NDArray[np.float32], targets: Mapping[str, Tensor], weights: NDArray[np.int64]
+    ) -> Statistics:
+        """Return :attr:`statistics` of cases.
+
+        Args:
+            outputs: What :meth:`predict` gave of N cases, first axis the case.
+            targets: What :meth:`targets` gave of them.
+            weights: Non-negative integer weights, shape (1 + R, N).
+
+        Returns:
+            int64, shape (1 + R, K).
         """
         ...

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcad.client.augmentation import Drawn, apply, draw, is_active
+from fedcad.client.augmentation import Drawn, apply, augment, draw, is_active
 from fedcad.shared.config.study import AugmentationConfig
+from fedcad.shared.errors import UnsupportedError
 
 EVERYTHING = AugmentationConfig(
     rotation_degrees=30, shift=0.1, zoom=0.2, brightness=0.3, horizontal_flip=True
@@ -36,6 +37,23 @@ def test_nothing_drawn_changes_nothing():
     torch.testing.assert_close(apply(drawn, images), images, rtol=0, atol=1e-6)
     assert not is_active(AugmentationConfig())
     assert is_active(AugmentationConfig(horizontal_flip=True))
+
+
+def test_only_the_input_named_image_is_changed():
+    inputs = {"mask": torch.ones(2, 3), "image": torch.rand((2, 1, 8, 8)), "age": torch.ones(2)}
+    assert augment(AugmentationConfig(), inputs, torch.Generator()) is inputs
+    changed = augment(EVERYTHING, inputs, torch.Generator().manual_seed(4))
+    expected = apply(draw(EVERYTHING, 2, torch.Generator().manual_seed(4)), inputs["image"])
+    assert list(changed) == list(inputs)
+    assert torch.equal(changed["image"], expected)
+    assert not torch.equal(changed["image"], inputs["image"])
+    assert changed["mask"] is inputs["mask"]
+    assert changed["age"] is inputs["age"]
+
+
+def test_augmentation_of_cases_without_an_image_is_refused():
+    with pytest.raises(UnsupportedError, match="they have volume"):
+        augment(EVERYTHING, {"volume": torch.zeros(1, 1, 4, 4, 4)}, torch.Generator())
 
 
 def test_shift_by_whole_pixels():

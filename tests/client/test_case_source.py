@@ -38,10 +38,12 @@ def test_sources_keep_the_contract(sources):
             patients, labels = source.patients(part), source.labels(part)
             assert patients.dtype == np.int64
             assert len(patients) == len(labels) > 0
-            images = source.inputs(part, [0, len(labels) - 1, 0])
+            inputs = source.inputs(part, [0, len(labels) - 1, 0])
+            assert list(inputs) == ["image"]
+            images = inputs["image"]
             assert images.shape == (3, 1, 32, 32)
             assert images.dtype == torch.float32
             assert torch.equal(images[0], images[2])
             images.zero_()
-            assert source.inputs(part, [0]).abs().sum() > 0
+            assert source.inputs(part, [0])["image"].abs().sum() > 0
         json.dumps(source.summary())

@@ -1,10 +1,12 @@
 """The local loop against an independent plain PyTorch loop, bit by bit."""
 
+import numpy as np
 import pytest
 import tiny_study
 import torch
 from torch import nn
 
+from fedcad.client.evaluation import outputs_of
 from fedcad.client.training import LocalTrainer, make_optimizer
 from fedcad.client.workbench import Workbench, freeze
 from fedcad.shared.config.study import OptimizerConfig
@@ -12,6 +14,7 @@ from fedcad.shared.errors import DataError, InvalidUpdate
 from fedcad.shared.models.registry import build_model
 from fedcad.shared.parameters import flatten, load
 from fedcad.shared.seeds import derive_seed, torch_generator
+from fedcad.shared.tasks.classification import Classification
 
 SGD = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.01}
 ADAM = {"name": "adam", "learning_rate": 0.003}
@@ -52,7 +55,7 @@ def plain_loop(study, data, start, make, *, orders):
     for order in orders:
         optimizer.zero_grad()
         targets = torch.tensor([tiny_study.CLASSES.index(labels[i]) for i in order])
-        logits = model(data.inputs("train", order))
+        logits = model(data.inputs("train", order)["image"])
         nn.functional.cross_entropy(logits, targets, reduction="none").mean().backward()
         optimizer.step()
     return flatten({"classifier": model}, freeze(study).layout)
@@ -173,6 +176,55 @@ def test_no_case_and_wrong_length_are_refused(bench):
         trainer.train(torch.zeros(3))
     assert trainer.cases == 10
     assert trainer.trained_size == bench.contract.layout.trained_size
+
+
+class Untrained(Classification):
+    """A task whose training is optional, and left out."""
+
+    def objectives(self):
+        return ()
+
+
+@pytest.mark.parametrize("cases", [0, 10])
+def test_a_task_without_objectives_draws_no_case_and_returns_the_start(cases):
+    bench, data = Workbench(freeze(tiny_study.make_study())), CountingCases({"train": cases})
+    bench.task = Untrained(bench.contract.study)
+    start = bench.contract.initial + 0.5
+    final = LocalTrainer(bench, data, site="a", round_number=1).train(start)
+    assert torch.equal(final, start)
+    assert final is not start
+    assert data.asked == []
+
+
+class Weighed(Classification):
+    """Has inputs and targets beside image and label, as other tasks do."""
+
+    def targets(self, labels):
+        return super().targets(labels) | {"weight": torch.arange(len(labels)).float()}
+
+    def _losses(self, networks, batch):
+        assert torch.equal(batch.inputs["number"], batch.targets["weight"])
+        return super()._losses(networks, batch) * batch.targets["weight"]
+
+    def predict(self, networks, inputs):
+        return super().predict(networks, inputs) + inputs["number"][:, None]
+
+
+class Numbered(tiny_study.MemoryCases):
+    """Each case has its number as a second input."""
+
+    def inputs(self, part, indices):
+        return super().inputs(part, indices) | {"number": torch.tensor(list(indices)).float()}
+
+
+def test_all_named_inputs_and_targets_reach_the_task():
+    study = tiny_study.make_study(training=training(), augmentation={"rotation_degrees": 10})
+    bench, data = Workbench(freeze(study)), Numbered({"train": 10, "test": 70})
+    bench.task = Weighed(study)
+    final = LocalTrainer(bench, data, site="a", round_number=1).train(bench.contract.initial)
+    assert not torch.equal(final, bench.contract.initial)
+    sums = outputs_of(bench, final, data, "test").sum(axis=1)
+    np.testing.assert_allclose(sums, 1 + 3 * np.arange(70), rtol=1e-5)
 
 
 def test_label_that_is_not_a_class_is_refused(bench):

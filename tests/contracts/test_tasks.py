@@ -71,7 +71,7 @@ def batch(task: Task, study: StudyConfig) -> Batch:
     generator = torch.Generator().manual_seed(2)
     images = torch.rand(CASES, 1, SIZE, SIZE, generator=generator)
     names = [study.task.classes[case % len(study.task.classes)] for case in range(CASES)]
-    return Batch({"image": images}, {"label": torch.tensor([task.parse_label(name) for name in names])})
+    return Batch({"image": images}, task.targets(names))
 
 
 def evaluating(networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
@@ -180,7 +180,7 @@ def test_statistics_accept_predictions_and_labels(
     with torch.no_grad():
         outputs = task.predict(evaluating(networks), batch.inputs).numpy()
     weights = np.array([[1] * CASES, [0, 1, 2, 0, 1]])
-    statistics = task.statistics.collect(outputs, batch.targets["label"].numpy(), weights)
+    statistics = task.collect(outputs, batch.targets, weights)
     assert statistics.shape == (2, task.statistics.size)
     assert statistics.dtype == np.int64
     metrics = task.statistics.metrics(statistics[0])
@@ -201,4 +201,22 @@ def test_findings_agree_with_predictions(task: Task, networks: dict[str, nn.Modu
 
 def test_unknown_labels_are_refused_with_the_allowed_ones(task: Task, study: StudyConfig) -> None:
     with pytest.raises(DataError, match=study.task.classes[0]):
-        task.parse_label("no such label")
+        task.targets([study.task.classes[0], "no such label"])
+
+
+def test_targets_are_those_of_each_case_in_order(task: Task, batch: Batch, study: StudyConfig) -> None:
+    assert batch.targets
+    for case in range(CASES):
+        alone = task.targets([study.task.classes[case % len(study.task.classes)]])
+        assert list(alone) == list(batch.targets)
+        for name, values in alone.items():
+            assert values.dtype == batch.targets[name].dtype
+            assert torch.equal(values[0], batch.targets[name][case])
+
+
+def test_no_labels_give_targets_of_the_same_names_and_types(task: Task, batch: Batch) -> None:
+    none = task.targets([])
+    assert {name: values.dtype for name, values in none.items()} == {
+        name: values.dtype for name, values in batch.targets.items()
+    }
+    assert all(len(values) == 0 for values in none.values())

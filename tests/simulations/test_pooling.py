@@ -22,8 +22,8 @@ def test_cases_are_one_behind_the_other():
         assert pooled.labels(part) == [label for each in parts for label in each.labels(part)]
         count = len(pooled.labels(part))
         assert len(pooled.patients(part)) == count
-        images = [each.inputs(part, range(len(each.labels(part)))) for each in parts if each.labels(part)]
-        assert torch.equal(pooled.inputs(part, range(count)), torch.cat(images))
+        images = [each.inputs(part, range(len(each.labels(part))))["image"] for each in parts]
+        assert torch.equal(pooled.inputs(part, range(count))["image"], torch.cat(images))
     assert pooled.summary() == {"sources": 3}
 
 
@@ -35,11 +35,30 @@ def test_any_choice_in_any_order(counts, data):
     if not everything:
         return
     chosen = data.draw(st.lists(st.integers(0, len(everything) - 1), min_size=1, max_size=9))
-    images = pooled.inputs("train", chosen)
+    images = pooled.inputs("train", chosen)["image"]
     assert images.dtype == torch.float32
     for row, number in zip(images, chosen, strict=True):
         source, index = everything[number]
-        assert torch.equal(row, source.inputs("train", [index])[0])
+        assert torch.equal(row, source.inputs("train", [index])["image"][0])
+
+
+class WithSpacing(tiny_study.MemoryCases):
+    """Has a second input, of another shape."""
+
+    def inputs(self, part, indices):
+        images = super().inputs(part, indices)["image"]
+        return {"image": images, "spacing": images.flatten(1).sum(1)}
+
+
+def test_every_named_input_comes_in_the_order_of_the_indices():
+    pooled = PooledCases([WithSpacing({"train": 3}, seed=seed) for seed in range(3)])
+    found = pooled.inputs("train", [8, 0, 4, 0, 7])
+    assert list(found) == ["image", "spacing"]
+    assert torch.equal(found["spacing"], found["image"].flatten(1).sum(1))
+
+
+def test_no_indices_give_no_rows():
+    assert PooledCases(sources((2, 0, 0), (1, 0, 0))).inputs("train", [])["image"].shape == (0, 1, 32, 32)
 
 
 class SharedPatients(tiny_study.MemoryCases):

@@ -63,7 +63,7 @@ def test_parts_inputs_labels_and_patients_belong_together(tmp_path):
     for part in PARTS:
         cases = data.cases(part)
         assert data.labels(part) == [case.label for case in cases]
-        inputs = data.inputs(part, [len(cases) - 1, 0])
+        inputs = data.inputs(part, [len(cases) - 1, 0])["image"]
         assert inputs.shape == (2, 1, 16, 16)
         for image, case in zip(inputs, (cases[-1], cases[0]), strict=True):
             wanted = preprocess(read_display_pixels(case.path), make_study().preprocessing) / np.float32(
@@ -121,7 +121,7 @@ def test_one_patient_trains_and_an_external_site_only_tests(tmp_path):
     make_site(tmp_path, 1)
     data = open_archive(SITE, tmp_path, make_study())
     assert [len(data.cases(part)) for part in PARTS] == [2, 0, 0]
-    assert data.inputs("test", []).shape == (0, 1, 16, 16)
+    assert data.inputs("test", [])["image"].shape == (0, 1, 16, 16)
     external = open_archive(SITE, tmp_path, make_study(), external=True)
     assert [len(external.cases(part)) for part in PARTS] == [0, 0, 2]
 

@@ -112,6 +112,11 @@ def test_network_in_training_mode_is_refused() -> None:
 
 def test_labels_are_numbered_in_the_order_of_the_study() -> None:
     assert [make_task().parse_label(name) for name in CLASSES] == [0, 1, 2]
+    targets = make_task().targets([CLASSES[2], CLASSES[0], CLASSES[2]])
+    assert list(targets) == ["label"]
+    assert targets["label"].dtype == torch.int64
+    assert targets["label"].tolist() == [2, 0, 2]
+    assert make_task().targets([])["label"].dtype == torch.int64
 
 
 @pytest.mark.parametrize("label", ["COVID19", "covid19 ", "", "2", "tuberculosis"])
