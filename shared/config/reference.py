@@ -44,8 +44,8 @@ and `3.0` is no integer. A whole number may stand where a number is asked for.
 
 **The folder given by `--data`.** Each kind of data set has its layout:
 
-- `image-folder`: any number of folders, each with a `labels.csv` and the images that it names (PNG, JPEG, TIFF
-  or BMP; grey of 8 or 16 bits, or colour, which becomes grey). Columns: `file` (relative to the table),
+- `image-folder`: any number of folders, each with a `labels.csv` and the images that it names (PNG, JPEG,
+  TIFF or BMP; grey of 8 or 16 bits, or colour, which becomes grey). Columns: `file` (relative to the table),
   `patient_id`, `site`, `label`.
 - `dicom-tree`: one `labels.csv` and the DICOM files that it names. Columns: `file`, `patient_id`, `label`.
 - `medmnist`: one `.npz` with `train_images`, `train_labels`, and the same for `val` and `test`. It names no
@@ -67,8 +67,8 @@ Tables are CSV in UTF-8 with commas. The labels are those of the study's `task.c
 divide the patients (partition `column`), and those named `modality`, `vendor`, `model`, `view` or
 `pixel_spacing_mm` describe the acquisition. The same `patient_id` in two image folders is two patients. What
 cannot be used (no label, damaged, listed twice, named by no table, …) is counted on the terminal and listed
-with its reason in the run's `left-out.csv`; what a site refuses itself, such as a label that the study does not
-name, is counted in the report.
+with its reason in the run's `left-out.csv`; what a site refuses itself, such as a label that the study does
+not name, is counted in the report.
 """
 
 
