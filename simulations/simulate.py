@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from fedcad.shared.atomic_files import remove_leftovers
 from fedcad.shared.config.simulation import SimulationConfig
 from fedcad.shared.config.study import StudyConfig
 from fedcad.shared.errors import CheckpointError, DataError, QuorumError
@@ -67,13 +68,12 @@ def simulate_file(
     torch.set_num_threads(1)
     out = places.out
     folders = {seed: out if len(config.seeds) == 1 else out / f"seed-{seed}" for seed in config.seeds}
-    is_new = _claim(out, config, study, resume=resume)
-    with _locked(out):
+    with _claimed(out, config, study, resume=resume) as is_new:
         stopped = _run_all(config, study, folders=folders, places=places, console=console, is_new=is_new)
-    for folder in folders.values():
-        report = write_report(folder)
-        print_summary(read_run(folder), console)
-        console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+        for folder in folders.values():
+            report = write_report(folder)
+            print_summary(read_run(folder), console)
+            console.print(f"Report: {report}", highlight=False, soft_wrap=True)
     if stopped:
         raise QuorumError(stopped[0])
 
@@ -114,6 +114,30 @@ def _tell(hospitals: Hospitals, out: Path, display: Display) -> None:
 
 
 @contextmanager
+def _claimed(out: Path, config: SimulationConfig, study: StudyConfig, *, resume: bool) -> Iterator[bool]:
+    """Make the run folder, hold it alone, and only then look at what it holds.
+
+    Yields:
+        Whether the folder holds no run yet.
+    """
+    _make_folder(out)
+    if _is_foreign(out):  # asked before the lock is put there
+        raise CheckpointError(f"{out} is not empty and holds no run; choose another folder for --out")
+    with _locked(out):
+        remove_leftovers(out)
+        yield _claim(out, config, study, resume=resume)
+
+
+def _is_foreign(out: Path) -> bool:
+    """Whether a folder holds something but no run; the traces of a claim that was killed do not count."""
+    if (out / _CONFIGURATION).exists():
+        return False
+    return any(
+        path.name != _LOCK and not path.name.startswith(f".{_CONFIGURATION}.") for path in out.iterdir()
+    )
+
+
+@contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Hold a run folder, so that no second process goes on with a run that is still going.
 
@@ -144,25 +168,19 @@ def _withdrawn_if_refused(claimed: Sequence[Path]) -> Iterator[None]:
 
 
 def _claim(out: Path, config: SimulationConfig, study: StudyConfig, *, resume: bool) -> bool:
-    """Make the run folder, or check that it holds this very simulation.
+    """Write into the run folder what it is for, or check that it holds this very simulation.
 
     The engine may change between start and resume; nothing else may.
 
     Returns:
         Whether the folder holds no run yet.
     """
-    if out.exists() and not out.is_dir():
-        raise CheckpointError(f"{out} is a file; give a folder for --out")
     plain = {"simulation": config.model_dump(mode="json"), "study": study.model_dump(mode="json")}
     path = out / _CONFIGURATION
     is_new = not path.exists()
-    if is_new:
-        if out.exists() and any(out.iterdir()):
-            raise CheckpointError(f"{out} is not empty and holds no run; choose another folder for --out")
-        _make_folder(out)
-    elif not resume:
+    if not is_new and not resume:
         raise CheckpointError(f"{out} holds a run; add --resume to go on with it, or choose another --out")
-    elif _without_engine(_read_json(path)) != _without_engine(plain):
+    if not is_new and _without_engine(_read_json(path)) != _without_engine(plain):
         raise CheckpointError(f"{out} holds a run of another configuration; choose another --out")
     write_json(path, plain)
     for seed_folder in [out] if len(config.seeds) == 1 else [out / f"seed-{seed}" for seed in config.seeds]:
@@ -172,6 +190,8 @@ def _claim(out: Path, config: SimulationConfig, study: StudyConfig, *, resume: b
 
 
 def _make_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise CheckpointError(f"{out} is a file; give a folder for --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

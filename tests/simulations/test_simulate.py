@@ -2,18 +2,22 @@
 
 import io
 import json
+import multiprocessing
+import os
+import signal
 
 import pytest
 import tiny_study
 from rich.console import Console
 
 from fedcad.shared.errors import CheckpointError, DataError
+from fedcad.simulations import simulate
 from fedcad.simulations.datasets.rejection import Rejection
 from fedcad.simulations.hospitals import Hospitals
 from fedcad.simulations.simulate import (
     Places,
-    _claim,
     _claim_data,
+    _claimed,
     _list_left_out,
     _locked,
     _withdrawn_if_refused,
@@ -24,7 +28,8 @@ STUDY = tiny_study.make_study()
 
 
 def claim(out, *, study=STUDY, resume=False, **changes):
-    _claim(out, tiny_study.make_simulation(**changes), study, resume=resume)
+    with _claimed(out, tiny_study.make_simulation(**changes), study, resume=resume):
+        pass
 
 
 def test_new_folder_holds_the_resolved_configuration(tmp_path):
@@ -67,6 +72,56 @@ def test_empty_folder_is_fine_and_full_ones_are_not(tmp_path):
     (tmp_path / "other").touch()
     with pytest.raises(CheckpointError, match="not empty"):
         claim(tmp_path, resume=True)
+
+
+def test_folder_of_something_else_is_left_as_it_is(tmp_path):
+    (tmp_path / "other").touch()
+    with pytest.raises(CheckpointError, match="not empty"):
+        claim(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def _claim_and_die(out):
+    os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+    claim(out)
+
+
+def test_killed_while_the_first_file_is_written(tmp_path):
+    """The folder then holds a lock and half a file; neither may refuse the run for ever."""
+    process = multiprocessing.get_context("fork").Process(target=_claim_and_die, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert len(left) == 2
+    assert left[0].endswith(".unfinished")
+    claim(tmp_path, resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "configuration.json"]
+
+
+def test_second_process_does_not_touch_a_run_that_is_going(tmp_path):
+    with _claimed(tmp_path, tiny_study.make_simulation(), STUDY, resume=False) as is_new:
+        assert is_new
+        before = (tmp_path / "configuration.json").read_bytes()
+        with pytest.raises(CheckpointError, match="another process"):
+            claim(tmp_path, resume=True, engine={"name": "flower", "workers": 7})
+        assert (tmp_path / "configuration.json").read_bytes() == before
+
+
+def test_report_is_written_while_the_run_is_held(tmp_path, monkeypatch):
+    def write_report(folder):
+        with pytest.raises(CheckpointError, match="another process"):
+            claim(folder, resume=True)
+        return original(folder)
+
+    original = simulate.write_report
+    monkeypatch.setattr(simulate, "write_report", write_report)
+    config = tiny_study.make_simulation(
+        data={"kind": "phantom", "patients": 24, "size": 64}, baselines={"alone": False, "pooled": False}
+    )
+    places = Places(out=tmp_path / "run", archives=tmp_path / "archives")
+    simulate_file(config, STUDY, places=places, resume=False, console=Console(file=io.StringIO()))
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_any_change_but_the_engine_is_refused(tmp_path):
