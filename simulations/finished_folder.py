@@ -12,22 +12,26 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from fedcad.shared.atomic_files import sync_folder
 from fedcad.shared.canonical import canonical_json
 
 _MANIFEST = "complete.json"
 _TEMPORARY = ".writing-"
+_SYNCED_AT_ONCE = 16
 
 
 def finished_folder(folder: Path, write: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """Return the facts about a finished folder, which is written first if absent or damaged.
 
     Guarantees:
-        After any interruption of the process the folder is absent or whole. A folder from which files are
-        missing or cut short (by a power cut, by hand) is written anew.
+        After any interruption of the process, and after a power cut, the folder is absent or whole: every
+        file is on the disk before the folder gets its name. A folder from which files are missing or cut short
+        (by hand) is written anew; one whose files were changed but have their size is not noticed.
 
     Args:
         folder: The folder; its name should be a hash of everything that decides about its content.
@@ -46,6 +50,7 @@ def finished_folder(folder: Path, write: Callable[[Path], dict[str, Any]]) -> di
         facts = write(temporary)
         manifest = {"facts": facts, "sizes": _sizes(temporary)}
         (temporary / _MANIFEST).write_bytes(canonical_json(manifest))
+        _sync(temporary)
         _put_in_place(temporary, folder)
     return facts
 
@@ -55,6 +60,7 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
     while True:
         try:
             temporary.rename(folder)
+            sync_folder(folder.parent)
             return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -64,6 +70,18 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
             return
         with _temporary_folder(folder.parent) as old, suppress(FileNotFoundError):
             folder.rename(old / "replaced")
+
+
+def _sync(folder: Path) -> None:
+    """Bring every file and folder below a folder to the disk.
+
+    Many at once, as the file system writes its journal once for all that wait for it: one after the other
+    takes seconds for a thousand files.
+    """
+    with ThreadPoolExecutor(_SYNCED_AT_ONCE) as threads:
+        # sync_folder opens its path for reading only, which is enough for a file too.
+        for _ in threads.map(sync_folder, [*folder.rglob("*"), folder]):
+            pass
 
 
 @contextmanager

@@ -27,6 +27,30 @@ class Writer:
         return {"count": 2, **self.facts}
 
 
+def test_everything_is_on_the_disk_before_the_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+    folder, fsync = tmp_path / "key", os.fsync
+
+    def watched(descriptor: int) -> None:
+        fsync(descriptor)
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        synced.append((name, folder.exists()))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    finished_folder(folder, Writer())
+    before = sorted(name for name, is_named in synced if not is_named)
+    assert [name for name in before if not name.startswith(".")] == [
+        "a.txt",
+        "b.txt",
+        "complete.json",
+        "deep",
+    ]
+    assert len(before) == 5, "and the folder itself, under its temporary name"
+    assert [name for name, is_named in synced if is_named] == [tmp_path.name], "the new name"
+
+
 def _left_over(root: Path) -> list[str]:
     return [path.name for path in root.iterdir() if path.name.startswith(".")]
 
