@@ -23,7 +23,8 @@ its own simulation engine (Ray) with its stock FedAvg and a plain client, one CP
 federated part of `fedcad simulate`: contract, plans, checks, exact sums, and a checkpoint that is on disk
 before the next round. All columns have the same environment: one thread, torch's large tensors in huge pages.
 CPU seconds are of the whole process tree. Peak memory (proportional set size) comes from a run of 3 rounds of
-its own, as looking at it costs time. NVFlare and pfl are not measured: they need environments of their own.""",
+its own, as looking at it costs time. NVFlare and pfl are not measured; they need environments of their own.
+""",
     "aggregation": """\
 One update is 25 million float32 values (100 MB). CPU time of adding updates and taking the mean, one thread;
 making the updates is not timed. Flower's function gets all updates together, as its strategy does; the others
