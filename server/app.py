@@ -1,13 +1,13 @@
 """Flower adapter of the coordinator: a Grid as a channel, a run folder as a study run. No arithmetic."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fedcad.server.channel import Lost, Reply
+from fedcad.server.channel import FIRST_READY_S, Lost, Reply
 from fedcad.server.checkpoint import CheckpointStore
 from fedcad.server.event_log import EventLog, Observer
 from fedcad.server.outcome import write_outcome
@@ -26,7 +26,6 @@ from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update, Vectors
 
 READY = f"{MessageType.QUERY}.ready"
 _POLL_S = 0.2
-_READY_S = 3600.0
 
 
 class GridChannel:
@@ -46,31 +45,45 @@ class GridChannel:
         self._nodes: dict[str, int] = {}
         self._cases: dict[str, int] = {}
 
-    def ready(self) -> Mapping[str, SiteInfo | Lost]:
-        """Ask every node; learn which node is which site. Two nodes of one name are both refused."""
-        self._nodes, self._cases = {}, {}
-        messages = [Message(RecordDict(), node, READY) for node in self._grid.get_node_ids()]
-        found: dict[str, SiteInfo | Lost] = {}
+    def ready(
+        self, sites: Collection[str] | None = None, *, deadline_s: float = FIRST_READY_S
+    ) -> Mapping[str, SiteInfo | Lost]:
+        """Ask every node that is not known to be another site's; learn which node is which site.
+
+        Two nodes of one name are both refused; a node that later claims the name of a known site is ignored.
+
+        Args:
+            sites: Names of the enrolled sites to ask; None asks all.
+            deadline_s: How long to wait, in seconds of wall time; a virtual clock waits for every answer.
+        """
+        wanted = self._sites if sites is None else self._sites & set(sites)
+        for site in wanted:
+            self._nodes.pop(site, None)
+        known = set(self._nodes.values())
+        nodes = [node for node in self._grid.get_node_ids() if node not in known]
+        claims: dict[str, list[tuple[int, SiteInfo]]] = {}
         failures = []
-        for message, _ in self._replies(messages, _READY_S):
+        for message, _ in self._replies([Message(RecordDict(), node, READY) for node in nodes], deadline_s):
             try:
                 info = read_site_info(_content(message))
             except ProtocolError as error:
                 failures.append(str(error))
                 continue
-            if info.site in found:
-                found[info.site] = Lost("two nodes claim this name; revoke one of them")
-                self._nodes.pop(info.site, None)
-            elif info.site in self._sites:
-                found[info.site] = info
-                self._nodes[info.site] = message.metadata.src_node_id
-                self._cases[info.site] = sum(info.cases.values())
+            claims.setdefault(info.site, []).append((message.metadata.src_node_id, info))
         reason = "; ".join(failures) or "no answer"
-        return {site: found.get(site, Lost(reason)) for site in sorted(self._sites)}
+        return {site: self._enter(site, claims.get(site, []), reason) for site in sorted(wanted)}
+
+    def _enter(self, site: str, claims: Sequence[tuple[int, SiteInfo]], reason: str) -> SiteInfo | Lost:
+        """Note the one node that claims to be a site, or say why there is none."""
+        if len(claims) != 1:
+            return Lost("two nodes claim this name; revoke one of them" if claims else reason)
+        self._nodes[site], info = claims[0]
+        self._cases[site] = sum(info.cases.values())
+        return info
 
     def ask(self, plans: Mapping[str, RoundPlan], vectors: Vectors, deadline_s: float) -> Iterator[Reply]:
         """Send plans, the largest site first so that workers finish together, and yield replies."""
-        if not self._nodes:
+        if plans and not self._nodes:
             self.ready()
         record, started = array_record(vectors), time.monotonic()
         sent = sum(values.nbytes for values in vectors.values())

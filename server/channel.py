@@ -1,10 +1,13 @@
 """How the rounds reach the sites: a small protocol, so that they know nothing of Flower."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update, Vectors
+
+FIRST_READY_S = 3600.0
+"""How long sites may take to become ready in the beginning: a first index of an archive takes long."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,18 @@ class Reply:
 class Channel(Protocol):
     """Connection to the enrolled sites."""
 
-    def ready(self) -> Mapping[str, SiteInfo | Lost]:
-        """Ask every enrolled site whether it is ready for the study."""
+    def ready(
+        self, sites: Collection[str] | None = None, *, deadline_s: float = FIRST_READY_S
+    ) -> Mapping[str, SiteInfo | Lost]:
+        """Ask enrolled sites whether they are ready for the study, and learn how to reach them.
+
+        Args:
+            sites: Names of those to ask; the connection to others stays as it is. None asks all.
+            deadline_s: How long to wait for answers, in seconds; not on a virtual clock.
+
+        Returns:
+            For each enrolled site that was asked, its answer or why there is none.
+        """
         ...
 
     def ask(self, plans: Mapping[str, RoundPlan], vectors: Vectors, deadline_s: float) -> Iterator[Reply]:

@@ -43,6 +43,8 @@ def statistics_of(
     replicates = contract.study.evaluation.bootstrap_replicates
     found = {}
     for reply in channel.ask(asked, models, contract.study.participation.deadline_s):
+        if reply.site not in asked:
+            continue
         if not isinstance(reply.answer, Update):
             raise ProtocolError(f"site {reply.site} gave no test statistics: {reply.answer}")
         check_update(reply.answer, plan=plan, info=sites[reply.site], family=family, replicates=replicates)

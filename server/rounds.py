@@ -27,6 +27,8 @@ from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update, Vectors
 from fedcad.shared.metrics.registry import statistics_for
 
 LONGEST_REASON = 500
+LATE_READY_S = 5.0
+"""How long a round waits, at most, for a site that was not ready when the study began."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,20 @@ class Cohort:
     @classmethod
     def gather(cls, channel: Channel, study_hash: str) -> "Cohort":
         """Ask every enrolled site whether it is ready for the study of this hash."""
+        return cls._of(channel.ready(), study_hash)
+
+    def with_late_comers(self, channel: Channel, study_hash: str) -> "Cohort":
+        """Ask those that are absent once more, and only them; the others stay as they enrolled."""
+        if not self.absent:
+            return self
+        answers = channel.ready([part.site for part in self.absent], deadline_s=LATE_READY_S)
+        late = self._of(answers, study_hash)
+        return Cohort({**self.sites, **late.sites}, late.absent)
+
+    @classmethod
+    def _of(cls, answers: Mapping[str, SiteInfo | Lost], study_hash: str) -> "Cohort":
         sites, absent = {}, []
-        for name, answer in sorted(channel.ready().items()):
+        for name, answer in sorted(answers.items()):
             if isinstance(answer, Lost):
                 absent.append(Participation(name, Status.LOST, f"not ready: {_short(answer.reason)}"))
             elif answer.site != name or answer.study_hash != study_hash:
@@ -103,6 +117,7 @@ class StudyRun:
         while checkpoint.round < self._study.rounds:
             checkpoint = self._round(checkpoint, cohort)
             self._store.save(checkpoint)
+            cohort = cohort.with_late_comers(self._channel, self._contract.study_hash)
         checkpoint = self._finish(checkpoint, cohort)
         self._store.save(checkpoint)
         return checkpoint

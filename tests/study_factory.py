@@ -4,7 +4,7 @@ Nothing here imports a network library: the coordinator does not either. Sites d
 the study's own algorithm, and answer with real statistics.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedcad.server.channel import Lost, Reply
+from fedcad.server.channel import FIRST_READY_S, Lost, Reply
 from fedcad.server.checkpoint import Checkpoint, CheckpointStore
 from fedcad.server.event_log import EventLog
 from fedcad.server.rounds import StudyRun
@@ -182,11 +182,14 @@ class DirectChannel:
         self.not_ready: dict[str, SiteInfo | Lost] = {}
         self.plans: list[tuple[str, RoundPlan]] = []
         self.deadlines: set[float] = set()
-        self.ready_calls = 0
+        self.asked_ready: list[tuple[list[str] | None, float]] = []
 
-    def ready(self) -> Mapping[str, SiteInfo | Lost]:
-        self.ready_calls += 1
-        return {name: site.info() for name, site in self.sites.items()} | self.not_ready
+    def ready(
+        self, sites: Collection[str] | None = None, *, deadline_s: float = FIRST_READY_S
+    ) -> Mapping[str, SiteInfo | Lost]:
+        self.asked_ready.append((None if sites is None else sorted(sites), deadline_s))
+        found = {name: site.info() for name, site in self.sites.items()} | self.not_ready
+        return found if sites is None else {name: found[name] for name in sites}
 
     def ask(self, plans: Mapping[str, RoundPlan], vectors: Vectors, deadline_s: float) -> Iterator[Reply]:
         self.deadlines.add(deadline_s)

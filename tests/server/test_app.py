@@ -459,6 +459,57 @@ def test_a_node_that_never_says_it_is_ready_is_waited_for_only_so_long(
     assert 3600 <= clock.now - 100 < 3601
 
 
+def test_a_node_that_becomes_ready_later_is_found_without_asking_the_others(
+    contract: Contract, clock: "Clock"
+) -> None:
+    grid = MemoryGrid(numbered(make_sites(contract)))
+    grid.spoil_ready = {12: lambda asked, reply: None}
+    channel = GridChannel(grid, "abc", virtual_clock=False)
+    channel.ready(deadline_s=60.0)
+    for ends, expected in ((False, Lost("no answer")), (True, make_sites(contract)[1].info())):
+        if ends:
+            grid.spoil_ready = {}
+        grid.order, clock.now = [], 100.0
+        assert channel.ready(["b"], deadline_s=5.0) == {"b": expected}
+        assert grid.order == [("query.ready", 12)]
+        assert clock.now - 100 == pytest.approx(0.0 if ends else 5.2, abs=0.21)
+    replies = channel.ask(plans_for(contract, "a", "b", "c"), {"model": contract.initial.numpy()}, 60.0)
+    assert all(isinstance(reply.answer, Update) for reply in replies)
+
+
+def test_where_nobody_is_ready_a_question_to_nobody_does_not_wait_again(
+    contract: Contract, clock: "Clock"
+) -> None:
+    grid = MemoryGrid(numbered(make_sites(contract)))
+    grid.spoil_ready = dict.fromkeys((11, 12, 13), lambda asked, reply: None)
+    channel = GridChannel(grid, "abc", virtual_clock=False)
+    channel.ready(deadline_s=60.0)
+    grid.order, before = [], clock.now
+    assert list(channel.ask({}, {"model": contract.initial.numpy()}, 60.0)) == []
+    assert (grid.order, clock.now) == ([], before)
+
+
+def test_a_node_that_claims_the_name_of_a_known_site_later_is_ignored(contract: Contract) -> None:
+    sites = make_sites(contract)
+    grid = MemoryGrid({11: sites[0]})
+    channel = GridChannel(grid, "ab", virtual_clock=True)
+    channel.ready()
+    grid.apps[14] = make_client(sites[0])
+    assert channel.ready(["b"]) == {"b": Lost("no answer")}
+    grid.order = []
+    list(channel.ask(plans_for(contract, "a"), {"model": contract.initial.numpy()}, 60.0))
+    assert grid.order == [("train", 11)]
+
+
+def test_of_two_nodes_of_one_name_the_one_that_is_left_joins(contract: Contract) -> None:
+    sites = make_sites(contract)
+    grid = MemoryGrid({11: sites[0], 12: sites[1], 14: sites[1]})
+    channel = GridChannel(grid, "ab", virtual_clock=True)
+    assert isinstance(channel.ready()["b"], Lost)
+    del grid.apps[14]
+    assert channel.ready(["b"]) == {"b": sites[1].info()}
+
+
 # Clocks.
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from study_factory import DirectChannel, make_contract, make_sites
 
-from fedcad.server.channel import Lost
+from fedcad.server.channel import Lost, Reply
 from fedcad.server.final_test import statistics_of
 from fedcad.shared.errors import FedCADError, InvalidUpdate, ProtocolError
 from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update
@@ -96,6 +96,16 @@ def test_anything_else_is_an_error(kind: str) -> None:
     channel = DirectChannel(make_sites(CONTRACT), {("b", 0): spoil})
     with pytest.raises(error, match=words):
         statistics_of(CONTRACT, channel, {"model": MODEL}, sites=infos("a", "b", "c"))
+
+
+def test_an_answer_of_nobody_that_was_asked_is_not_counted() -> None:
+    class Crowded(DirectChannel):
+        def ask(self, plans, vectors, deadline_s):  # type: ignore[no-untyped-def]
+            yield Reply("stranger", Lost("who am I"))
+            yield from super().ask(plans, vectors, deadline_s)
+
+    channel = Crowded(make_sites(CONTRACT))
+    assert list(statistics_of(CONTRACT, channel, {"model": MODEL}, sites=infos("a"))) == ["a"]
 
 
 def test_a_site_that_the_channel_forgets_is_named() -> None:

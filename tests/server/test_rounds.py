@@ -22,9 +22,9 @@ from study_factory import (
     make_study,
 )
 
-from fedcad.server.channel import Lost, Reply
+from fedcad.server.channel import FIRST_READY_S, Lost, Reply
 from fedcad.server.checkpoint import Checkpoint, CheckpointStore, Selection
-from fedcad.server.rounds import LONGEST_REASON
+from fedcad.server.rounds import LATE_READY_S, LONGEST_REASON
 from fedcad.shared.algorithms.interface import Sums
 from fedcad.shared.algorithms.registry import algorithm_for
 from fedcad.shared.canonical import hash_of_vectors
@@ -353,6 +353,38 @@ def test_enrolled_sites_that_cannot_take_part_are_named_in_every_round(tmp_path:
         assert part["other-name"][0] == part["other-study"][0] == "rejected"
 
 
+def test_a_site_that_becomes_ready_later_joins_the_next_round(tmp_path: Path) -> None:
+    contract = make_contract()
+
+    class Slow(DirectChannel):
+        def ask(self, plans, vectors, deadline_s):  # type: ignore[no-untyped-def]
+            if {plan.round for plan in plans.values()} == {2}:
+                self.not_ready.clear()
+            yield from super().ask(plans, vectors, deadline_s)
+
+    channel = Slow(make_sites(contract))
+    channel.not_ready = {"b": Lost("it indexes its archive")}
+    final = make_run(tmp_path, contract, channel).run()
+    found = [{p["site"]: p["status"] for p in event["participation"]}["b"] for event in rounds_of(tmp_path)]
+    assert found == ["lost", "lost", "counted"]
+    assert final.last_counted == {"a": 3, "b": 3, "c": 3}
+    assert channel.asked_ready == [(None, FIRST_READY_S), (["b"], LATE_READY_S), (["b"], LATE_READY_S)]
+    last = events(tmp_path)[-2]
+    assert (last["event"], sorted(last["sites"])) == ("validation", ["a", "b", "c"])
+
+
+def test_only_the_absent_are_asked_again_once_a_round(tmp_path: Path) -> None:
+    contract = make_contract()
+    channel = DirectChannel(make_sites(contract, "a", "b", "no-train"))
+    channel.sites["no-train"].cases["train"] = 0
+    channel.not_ready = {"gone": Lost("cable")}
+    make_run(tmp_path / "absent", contract, channel).run()
+    assert channel.asked_ready == [(None, FIRST_READY_S)] + 3 * [(["gone", "no-train"], LATE_READY_S)]
+    healthy = DirectChannel(make_sites(contract))
+    make_run(tmp_path / "healthy", contract, healthy).run()
+    assert healthy.asked_ready == [(None, FIRST_READY_S)]
+
+
 def test_sites_cannot_change_the_coordinator_through_the_broadcast(tmp_path: Path) -> None:
     contract = make_contract(rounds=1)
 
@@ -451,7 +483,7 @@ def test_a_finished_run_asks_nobody(tmp_path: Path) -> None:
     final = make_run(tmp_path, contract, DirectChannel(make_sites(contract))).run()
     channel = DirectChannel(make_sites(contract))
     assert bits_of(make_run(tmp_path, contract, channel).run()) == bits_of(final)
-    assert channel.ready_calls == 0
+    assert channel.asked_ready == []
     assert channel.plans == []
 
 
