@@ -2,6 +2,9 @@
 
 import os
 import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -53,7 +56,8 @@ def simulate(
     root = archives or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fedcad" / "archives"
     console = Console()
     console.print(f"Run folder: {folder}", highlight=False, soft_wrap=True, markup=False)
-    start_fork_server()
+    with _ctrl_c_ignored():
+        start_fork_server()  # while it imports, Ctrl-C would make it print a traceback
     # Imported late: these load torch and Flower, which takes seconds; --help and mistakes need not wait.
     from fedcad.simulations.simulate import Places, simulate_file
 
@@ -63,6 +67,16 @@ def simulate(
     except KeyboardInterrupt:
         typer.echo(f"To go on: {_continuation(config, data=data, out=folder, archives=archives)}", err=True)
         raise
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C, here and in processes that are started meanwhile."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _continuation(config: Path, *, data: Path | None, out: Path, archives: Path | None) -> str:

@@ -115,6 +115,7 @@ def processes_of(session):
 @pytest.mark.parametrize(
     ("moment", "engine"),
     [
+        (b"reading the data set", "in-process"),
         (b"federated: 0", "in-process"),
         (b"comparisons: 0", "in-process"),
         (b"federated: ", "flower"),
