@@ -30,8 +30,8 @@ def finished_folder(folder: Path, write: Callable[[Path], dict[str, Any]]) -> di
 
     Guarantees:
         After any interruption of the process, and after a power cut, the folder is absent or whole: every
-        file is on the disk before the folder gets its name. A folder from which files are missing or cut short
-        (by hand) is written anew; one whose files were changed but have their size is not noticed.
+        file is on the disk before the folder gets its name. A folder from which files are missing or cut
+        short (by hand) is written anew; files that were changed but kept their size are not noticed.
 
     Args:
         folder: The folder; its name should be a hash of everything that decides about its content.
