@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -81,7 +82,8 @@ def _ctrl_c_ignored() -> Iterator[None]:
 
 def _continuation(config: Path, *, data: Path | None, out: Path, archives: Path | None) -> str:
     """Return the command that goes on with an interrupted run."""
-    words = ["fedcad", "simulate", str(config)]
+    called = Path(sys.argv[0])
+    words = [str(called) if called.name == "fedcad" else "fedcad", "simulate", str(config)]
     for option, folder in (("--data", data), ("--archives", archives), ("--out", out)):
         words += [option, str(folder)] if folder is not None else []
     return shlex.join([*words, "--resume"])

@@ -89,11 +89,14 @@ def test_ctrl_c_tells_how_to_go_on(path_with_data, tmp_path, monkeypatch, capfd)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(simulate_module, "simulate_file", interrupted)
+    monkeypatch.setattr(sys, "argv", [".venv/bin/fedcad"])
     out = tmp_path / "a run"
     assert cli.run(["simulate", str(path_with_data), "--out", str(out), "--data", str(tmp_path)]) == 130
     shown = capfd.readouterr()
     assert f"Run folder: {out}" in shown.out
-    expected = f"To go on: fedcad simulate {path_with_data} --data {tmp_path} --out '{out}' --resume"
+    expected = (
+        f"To go on: .venv/bin/fedcad simulate {path_with_data} --data {tmp_path} --out '{out}' --resume"
+    )
     assert shown.err == f"{expected}\ninterrupted\n"
 
 
