@@ -19,6 +19,7 @@ from fedcad.simulations.report.records import (
     Results,
 )
 from fedcad.simulations.report.run_folder import Run
+from fedcad.simulations.report.unseen import WITHOUT
 from fedcad.simulations.report.wording import (
     count,
     enumeration,
@@ -45,6 +46,7 @@ _RIVALS = {
     "alone": "the mean of sites training alone",
     "ensemble": "the ensemble of the sites' own models",
     "pooled": "one model trained on the pooled cases",
+    WITHOUT: "models that were trained without the site they are tested at",
 }
 
 
@@ -95,6 +97,7 @@ def conclusions_of(run: Run) -> tuple[Conclusion, ...]:
         *_about_sites(headline),
         *_about_simpler(results),
         *_about_pooled(results),
+        *_about_unseen(results),
         *_about_worst(headline),
         *_about_external(results, headline),
         *_about_undefined(headline),
@@ -236,6 +239,23 @@ def _about_pooled(results: Results) -> list[Conclusion]:
         "no evidence": f"No evidence of a difference to {rival} {on} ({measured}).",
     }[verdict]
     return [Conclusion("neutral", text)]
+
+
+def _about_unseen(results: Results) -> list[Conclusion]:
+    """Say whether a site's own taking part shows in its own figure."""
+    comparison = results.comparison(WITHOUT, MEAN_OF_SITES)
+    if comparison is None:
+        return []
+    verdict, rival = verdict_of(comparison.interval), _RIVALS[WITHOUT]
+    if verdict == "no interval" or comparison.difference is None:
+        return [_undecided(comparison, rival)]
+    over = f"the mean over {count(len(comparison.sites), 'site')} that were each left out once"
+    text = {
+        "gain": f"Evidence that taking part helps: the federated model beats {rival}, by {over}",
+        "loss": f"Evidence that the federated model falls short of {rival}, by {over}",
+        "no evidence": f"No evidence of a difference to {rival}, by {over}",
+    }[verdict]
+    return [Conclusion("good" if verdict == "gain" else "neutral", f"{text} ({_measured(comparison)}).")]
 
 
 def _about_worst(headline: Headline) -> list[Conclusion]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedcad.simulations.report.records import (
+    EXTERNAL_SITES,
     MEAN_OF_SITES,
     UNION,
     ComparisonRecord,
@@ -36,11 +37,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One test set: a site's own, the union of all, or the mean of sites.
+    """One test set: a site's own, the mean of training sites, their union, or that of the external ones.
 
     Attributes:
-        name: Site, ``union`` or ``mean of sites``.
-        role: ``training``, ``external``, ``union`` or ``mean``.
+        name: Site, ``mean of sites``, ``union`` or ``external sites``.
+        role: ``training``, ``external``, ``mean``, ``union`` or ``external union``.
         test_patients: Patients in the test set; 0 for the mean.
         test_cases: Cases in the test set; 0 for the mean.
         cells: By model; a model that was not run there is absent.
@@ -72,7 +73,7 @@ class Headline:
 
     Attributes:
         rows: Sites: training sites from best to worst federated figure, undefined last; then external ones.
-        summary: The mean of sites and the union, where there are such.
+        summary: Mean and union of training sites and the union of external ones, where there are such.
         models: Which of the models were run, in order.
         in_mean: Sites that the mean is over.
         not_in_mean: Training sites left out of the mean, with the reason.
@@ -88,7 +89,7 @@ class Headline:
 
     @property
     def all_rows(self) -> tuple[Row, ...]:
-        """Sites, then mean and union."""
+        """Sites, then what joins them."""
         return self.rows + self.summary
 
 
@@ -101,7 +102,7 @@ def headline_of(results: Results) -> Headline:
     defined = [row for row in rows if row.federated is not None]
     return Headline(
         rows=rows,
-        summary=tuple(row for row in (_mean_row(results, in_mean), _union_row(results)) if row.cells),
+        summary=tuple(row for row in _summary(results, in_mean) if row.cells),
         models=models,
         in_mean=tuple(row.name for row in in_mean),
         not_in_mean=tuple((row.name, why_undefined(row)) for row in training if row.federated is None),
@@ -121,7 +122,8 @@ def _order(row: Row) -> tuple[bool, bool, float, str]:
     return row.role == "external", row.federated is None, -(row.federated or 0.0), row.name
 
 
-def _cell(results: Results, model: str, on: str) -> Cell | None:
+def cell_of(results: Results, model: str, on: str) -> Cell | None:
+    """Return one model on one test set, None where it was not tested there."""
     evaluation = results.evaluation(model, on)
     if evaluation is None:
         return None
@@ -135,7 +137,7 @@ def _cell(results: Results, model: str, on: str) -> Cell | None:
 
 def _cells(results: Results, on: str, alone: str) -> dict[str, Cell]:
     asked = {"federated": "federated", "alone": alone, "ensemble": "ensemble", "pooled": "pooled"}
-    made = {name: _cell(results, model, on) for name, model in asked.items()}
+    made = {name: cell_of(results, model, on) for name, model in asked.items()}
     return {name: cell for name, cell in made.items() if cell is not None}
 
 
@@ -150,14 +152,24 @@ def _site_row(results: Results, site: SiteRecord) -> Row:
     )
 
 
-def _union_row(results: Results) -> Row:
+def _summary(results: Results, in_mean: tuple[Row, ...]) -> list[Row]:
+    roles = {UNION: "training", EXTERNAL_SITES: "external"}
+    return [
+        _mean_row(results, in_mean),
+        *(_joined_row(results, name, roles[name]) for name in results.joined_places),
+    ]
+
+
+def _joined_row(results: Results, name: str, role: str) -> Row:
+    """Return the row of all sites of one role together."""
+    sites = [site for site in results.sites if site.role == role]
     return Row(
-        name=UNION,
-        role="union",
-        test_patients=sum(site.patients.test for site in results.sites),
-        test_cases=sum(site.cases.test for site in results.sites),
-        cells=_cells(results, UNION, "alone"),
-        gain=results.comparison("alone", UNION),
+        name=name,
+        role="union" if role == "training" else "external union",
+        test_patients=sum(site.patients.test for site in sites),
+        test_cases=sum(site.cases.test for site in sites),
+        cells=_cells(results, name, "alone"),
+        gain=results.comparison("alone", name),
     )
 
 

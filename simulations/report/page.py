@@ -20,11 +20,13 @@ from fedcad.simulations.report.headline import headline_of, why_undefined
 from fedcad.simulations.report.participation import attendance_of
 from fedcad.simulations.report.records import Evaluation
 from fedcad.simulations.report.run_folder import Run
+from fedcad.simulations.report.unseen import UNSEEN_TITLE, unseen_of
 
 _FOLDER = Path(__file__).parent
 _SECTIONS = (
     ("conclusions", "Conclusions"),
     ("headline", "Site by site"),
+    ("unseen", UNSEEN_TITLE),
     ("sites", "Who holds what"),
     ("learning", "Learning"),
     ("quality", "Quality of the federated model"),
@@ -43,18 +45,19 @@ def render_page(run: Run, plots: Mapping[str, Plot]) -> str:
         run: The run.
         plots: Its plots by name, of :func:`fedcad.simulations.report.plots.draw_plots`.
     """
+    unseen = unseen_of(run.results)
     return render_template(
         "page.html.j2",
         run=run,
         results=run.results,
         plots=plots,
-        sections=_SECTIONS,
+        sections=[each for each in _SECTIONS if each[0] != "unseen" or unseen],
         first_line=first_line(run),
         conclusions=conclusions_of(run),
         headline=headline_of(run.results),
         attendance=attendance_of(run.results, run.journal),
         tested=_federated_tests(run),
-        left_out=[item for item in run.results.evaluations if item.model.startswith("without-")],
+        unseen=unseen,
     )
 
 
@@ -86,7 +89,7 @@ def render_template(name: str, **values: Any) -> str:
 
 def _federated_tests(run: Run) -> list[Evaluation]:
     """Return the federated model's evaluations, sites first."""
-    places = [*(site.name for site in run.results.sites), "union"]
+    places = [*(site.name for site in run.results.sites), *run.results.joined_places]
     found = (run.results.evaluation("federated", place) for place in places)
     return [item for item in found if item is not None]
 

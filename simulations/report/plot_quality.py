@@ -21,7 +21,7 @@ from fedcad.simulations.report.canvas import (
     small_multiples,
 )
 from fedcad.simulations.report.plot_holdings import SHARE_COLOURS
-from fedcad.simulations.report.records import UNION, Evaluation, Results
+from fedcad.simulations.report.records import Evaluation, Results
 from fedcad.simulations.report.wording import count, shown
 
 
@@ -43,7 +43,7 @@ def quality_plots(results: Results) -> list[Plot]:
 
 
 def _tested(results: Results) -> list[Evaluation]:
-    places = [UNION, *(site.name for site in results.sites)]
+    places = [*results.joined_places, *(site.name for site in results.sites)]
     found = (results.evaluation("federated", place) for place in places)
     return [item for item in found if item is not None]
 

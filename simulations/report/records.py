@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
 UNION = "union"
+EXTERNAL_SITES = "external sites"
 MEAN_OF_SITES = "mean of sites"
 
 
@@ -208,17 +209,25 @@ class Results(Recorded):
     notes: tuple[str, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     comparisons: tuple[ComparisonRecord, ...] = ()
+    case_passes: dict[str, float] = {}
+    """How often the average training case is drawn in all rounds: ``federated``, ``pooled``."""
     time: TimeSpent = TimeSpent()
+
+    @property
+    def joined_places(self) -> tuple[str, ...]:
+        """Test sets that join sites and are worth a row: one external site is its own."""
+        external = sum(site.role == "external" for site in self.sites)
+        return (UNION, EXTERNAL_SITES) if external > 1 else (UNION,)
 
     def evaluation(self, model: str, on: str) -> Evaluation | None:
         """Return the evaluation of a model on a test set, None where it was not made."""
         return next((item for item in self.evaluations if item.model == model and item.on == on), None)
 
-    def comparison(self, against: str, on: str) -> ComparisonRecord | None:
-        """Return federated minus ``against`` in the primary metric, None where it was not made."""
+    def comparison(self, against: str, on: str, *, model: str = "federated") -> ComparisonRecord | None:
+        """Return a model minus ``against`` in the primary metric, None where it was not made."""
         for item in self.comparisons:
             if (item.model, item.against, item.on, item.metric) == (
-                "federated",
+                model,
                 against,
                 on,
                 self.primary_metric,

@@ -1,6 +1,7 @@
 """The headline as a table for the console: rich where it is a terminal, plain lines where it is not."""
 
 import textwrap
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -11,6 +12,7 @@ from fedcad.simulations.report.conclusions import Verdict, conclusions_of, first
 from fedcad.simulations.report.headline import Cell, Headline, Row, headline_of, why_undefined
 from fedcad.simulations.report.records import ComparisonRecord
 from fedcad.simulations.report.run_folder import Run
+from fedcad.simulations.report.unseen import UNSEEN_TITLE, UnseenRow, unseen_of
 from fedcad.simulations.report.wording import DASH, MINUS, figure, metric_title, shown, signed
 
 _GAIN_STYLES: dict[Verdict, str] = {
@@ -39,6 +41,8 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         console.print(_table(run, headline))
     for line in _notes(headline):
         console.print(Text(line, style="dim"))
+    if unseen := unseen_of(run.results):
+        console.print(_unseen_table(unseen))
     for item in conclusions_of(run)[:4]:
         mark = {"good": "+", "caution": "!", "neutral": "·"}[item.tone]
         console.print(Text(f"{mark} {item.text}"))
@@ -51,21 +55,38 @@ def plain_summary(run: Run) -> str:
     if headline.models:
         lines += ["", metric_title(run.results.primary_metric), *_plain_table(headline)]
     lines += [part for note in _notes(headline) for part in _wrap(note)]
+    if unseen := unseen_of(run.results):
+        lines += ["", *_plain_unseen(unseen)]
     lines += ["", *(part for item in conclusions_of(run)[:4] for part in _wrap(f"- {item.text}"))]
     # A plain hyphen: logs and pipes are not always UTF-8.
     return "\n".join(lines).replace(MINUS, "-") + "\n"
 
 
-def _table(run: Run, headline: Headline) -> Table:
-    table = Table(
+def _empty_table(title: str) -> Table:
+    return Table(
         box=box.SIMPLE_HEAD,
-        title=metric_title(run.results.primary_metric),
+        title=title,
         title_justify="left",
         title_style="bold",
         show_edge=False,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
+
+
+def _unseen_table(unseen: Sequence[UnseenRow]) -> Table:
+    table = _empty_table(UNSEEN_TITLE)
+    table.add_column("trained without, tested at", overflow="fold", max_width=26)
+    for head in ("cases", "without", f"fed. {MINUS} without", f"alone {MINUS} without"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in unseen:
+        gains = (_rich_gain(row.federated), _rich_gain(row.alone))
+        table.add_row(Text(shown(row.name, 40)), str(row.test_cases), _rich_cell(row.without), *gains)
+    return table
+
+
+def _table(run: Run, headline: Headline) -> Table:
+    table = _empty_table(metric_title(run.results.primary_metric))
     table.add_column("test set", overflow="fold", max_width=24)
     table.add_column("cases", justify="right", no_wrap=True)
     for model in headline.models:
@@ -120,6 +141,15 @@ def _plain_table(headline: Headline) -> list[str]:
     for row in headline.all_rows:
         figures = "".join(f"{_plain_cell(row.cells.get(model)):>10}" for model in headline.models)
         lines.append(f"{_name(row):<18}{_cases(row):>6}{figures}{_plain_gain(row.gain):>11}")
+    return lines
+
+
+def _plain_unseen(unseen: Sequence[UnseenRow]) -> list[str]:
+    head = f"{'tested at':<18}{'cases':>6}{'without':>10}{'fed-without':>13}{'alone-without':>15}"
+    lines = [f"{UNSEEN_TITLE}: the model trained without it", head, "-" * len(head)]
+    for row in unseen:
+        gains = f"{_plain_gain(row.federated):>13}{_plain_gain(row.alone):>15}"
+        lines.append(f"{shown(row.name, 17):<18}{row.test_cases:>6}{_plain_cell(row.without):>10}{gains}")
     return lines
 
 

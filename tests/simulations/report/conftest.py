@@ -10,7 +10,7 @@ from fedcad.simulations.report.write import write_report
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from run_folder_factory import FIVE_SITES, many_sites, write_run
+from run_folder_factory import FIVE_SITES, SitePlan, many_sites, write_run
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +36,16 @@ def lonely(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """One site, no baselines."""
     folder = tmp_path_factory.mktemp("runs") / "lonely"
     return read_run(write_run(folder, sites=FIVE_SITES[:1], baselines=(), faults=False))
+
+
+@pytest.fixture(scope="session")
+def unseen(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two external sites, and every training site left out once."""
+    folder = tmp_path_factory.mktemp("runs") / "unseen"
+    sites = (*FIVE_SITES, SitePlan("uluru", 40, (0.3, 0.3, 0.4), role="external"))
+    changes = {"case_passes": {"federated": 12.0, "pooled": 12.04}}
+    baselines = ("alone", "pooled", "ensemble", "without")
+    return read_run(write_run(folder, sites=sites, baselines=baselines, changes=changes))
 
 
 @pytest.fixture(scope="session")

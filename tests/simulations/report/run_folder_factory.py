@@ -136,13 +136,21 @@ def _results(
             scores[model] = _scores(sites, truth, dict.fromkeys(truth, STRENGTH[model]), generator)
     for model, by_site in scores.items():
         evaluations += [_evaluate(model, name, truth[name], by_site[name]) for name in truth]
-        together = np.concatenate([truth[name] for name in truth])
-        evaluations.append(_evaluate(model, "union", together, np.concatenate(list(by_site.values()))))
+        for place, role in (("union", "training"), ("external sites", "external")):
+            names = [site.name for site in sites if site.role == role]
+            if names:
+                together = np.concatenate([truth[name] for name in names])
+                joined = np.concatenate([by_site[name] for name in names])
+                evaluations.append(_evaluate(model, place, together, joined))
     if "alone" in baselines:
         alone = _scores(sites, truth, {site.name: site.alone for site in sites}, generator)
         training = [site.name for site in sites if site.role == "training"]
         evaluations += [_evaluate(f"alone-{name}", name, truth[name], alone[name]) for name in training]
-    comparisons = _comparisons(evaluations, [site for site in sites if site.role == "training"], baselines)
+    if "without" in baselines:
+        unseen = _scores(sites, truth, dict.fromkeys(truth, 1.2), generator)
+        training = [site.name for site in sites if site.role == "training"]
+        evaluations += [_evaluate(f"without-{name}", name, truth[name], unseen[name]) for name in training]
+    comparisons = _comparisons(evaluations, list(sites), baselines)
     return {
         "format": 1,
         "simulation": "phantom",
@@ -269,27 +277,39 @@ def _confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[
 
 
 def _comparisons(
-    evaluations: list[dict[str, Any]], training: list[SitePlan], baselines: tuple[str, ...]
+    evaluations: list[dict[str, Any]], sites: list[SitePlan], baselines: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     found = {(item["model"], item["on"]): item["metrics"]["macro_auroc"] for item in evaluations}
     comparisons = []
     for against in baselines:
-        differences = []
-        for name in [site.name for site in training]:
-            other = found[f"alone-{name}" if against == "alone" else against, name]
+        differences, in_mean = [], []
+        for name, role in [(site.name, site.role) for site in sites]:
+            other = found.get((f"{against}-{name}" if against in ("alone", "without") else against, name))
+            if other is None:
+                continue
             mine = found["federated", name]
             entry = _compare(against, name, mine, other, half=0.06)
             comparisons.append(entry)
-            differences += [entry["difference"]] if entry["difference"] is not None else []
+            is_in_mean = role == "training" and entry["difference"] is not None
+            differences += [entry["difference"]] if is_in_mean else []
+            in_mean += [name] if is_in_mean else []
+            if against == "without":
+                comparisons.append(
+                    _compare(against, name, found[f"alone-{name}", name], other, half=0.06)
+                    | {"model": "alone"}
+                )
         mean = {
             "value": float(np.mean(differences)) if differences else None,
             "undefined": "no site is defined",
         }
-        comparisons.append(_compare(against, "mean of sites", mean, {"value": 0.0}, half=0.03))
-        if against != "alone":
-            comparisons.append(
-                _compare(against, "union", found["federated", "union"], found[against, "union"], half=0.02)
-            )
+        comparisons.append(
+            _compare(against, "mean of sites", mean, {"value": 0.0}, half=0.03) | {"sites": in_mean}
+        )
+        for place in ("union", "external sites"):
+            if (against, place) in found:
+                comparisons.append(
+                    _compare(against, place, found["federated", place], found[against, place], half=0.02)
+                )
     return comparisons
 
 

@@ -134,3 +134,16 @@ def test_first_line_says_whether_every_site_took_part(five: Run, lonely: Run) ->
 
 def test_without_baselines_no_gain_is_claimed(lonely: Run) -> None:
     assert "Whether sites gain cannot be said" in conclusions_of(lonely)[0].text
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [((0.01, 0.05), "Evidence that taking part helps: the federated model beats models that were trained"),
+     ((-0.01, 0.05), "No evidence of a difference to models that were trained without the site"),
+     ((-0.05, -0.01), "Evidence that the federated model falls short of models that were trained")],
+)  # fmt: skip
+def test_taking_part_is_judged_by_the_models_trained_without_a_site(
+    five: Run, interval: Pair, said: str
+) -> None:
+    assert said in texts(with_comparison(five, "without", "mean of sites", interval))
+    assert "taking part helps" not in texts(five)

@@ -75,3 +75,13 @@ def test_a_model_undefined_at_one_site_has_no_mean(five: Run) -> None:
     assert mean.cells["pooled"].value is None
     assert mean.cells["pooled"].undefined == "undefined at 1 of 3 sites"
     assert mean.cells["federated"].value is not None
+
+
+def test_union_is_that_of_training_sites_and_external_ones_have_their_own(five: Run, unseen: Run) -> None:
+    summary = {row.name: row for row in headline_of(unseen.results).summary}
+    assert list(summary) == ["mean of sites", "union", "external sites"]
+    sites = {site.name: site.cases.test for site in unseen.results.sites}
+    assert summary["external sites"].test_cases == sites["tromso"] + sites["uluru"]
+    assert summary["union"].test_cases == sum(sites.values()) - summary["external sites"].test_cases
+    # One external site is its own union; the same row twice would only be confusing.
+    assert [row.name for row in headline_of(five.results).summary] == ["mean of sites", "union"]

@@ -171,8 +171,22 @@ def test_notes_of_the_run_are_shown(five: Run) -> None:
     assert "sites confound class &lt;b&gt;" in page
 
 
-def test_left_out_sites_have_their_table(five: Run) -> None:
-    one = five.results.evaluations[0].model_copy(update={"model": "without-kigali", "on": "kigali"})
-    results = five.results.model_copy(update={"evaluations": (*five.results.evaluations, one)})
-    text = words(render_page(dataclasses.replace(five, results=results), {}))
-    assert "Each site left out of training" in text
+def test_left_out_sites_have_their_section(five: Run, unseen: Run) -> None:
+    page = render_page(unseen, {})
+    start = page.index('<section id="unseen"')
+    section = words(page[start : page.index("</section>", start)] + "</section>")
+    assert "A site never trained on" in section
+    for site in ("kigali", "lyon", "osaka"):
+        cell = unseen.results.evaluation(f"without-{site}", site)
+        assert cell is not None
+        assert f"{cell.metrics['macro_auroc'].value:.3f}" in section
+    assert "quito" in section
+    assert "undefined: all 16 test cases are normal" in section
+    assert '#unseen"' in page
+    assert "unseen" not in render_page(five, {})
+
+
+def test_external_sites_together_are_apart_from_the_union(unseen: Run) -> None:
+    text = words(render_page(unseen, {}))
+    assert "external sites" in text
+    assert "Case passes, as planned: 12.00 federated, 12.04 pooled." in text

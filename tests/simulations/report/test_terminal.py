@@ -59,3 +59,15 @@ def test_hostile_names_do_not_reach_the_terminal(five: Run) -> None:
         text = printed(run, terminal=terminal)
         assert "\x1b[2J" not in text
         assert "[bold]" in text.replace("\n", "")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_sites_never_trained_on_are_a_table_of_their_own(five: Run, unseen: Run, terminal: bool) -> None:
+    text = printed(unseen, terminal=terminal)
+    assert all(cell_len(line) <= 80 for line in text.splitlines())
+    part = text[text.index("A site never trained on") :]
+    cell = unseen.results.evaluation("without-lyon", "lyon")
+    assert cell is not None
+    assert f"{cell.metrics['macro_auroc'].value:.3f}" in part
+    assert "external sites" in text
+    assert "never trained on" not in printed(five, terminal=terminal)
