@@ -63,14 +63,13 @@ def check_refusal(refusal: Refusal, *, plan: RoundPlan, site: str) -> None:
 def _check_names(update: Update, plan: RoundPlan, info: SiteInfo) -> None:
     """Refuse what was not asked for, what is missing, and what the header does not say."""
     parts = {STATISTICS_OF[work] for work in plan.work if work in STATISTICS_OF}
-    unexpected = set(update.statistics) - parts
+    owed = {part for part in parts if info.cases[part]}
+    unexpected, missing = sorted(set(update.statistics) - owed), sorted(owed - set(update.statistics))
     if unexpected:
-        raise InvalidUpdate(f"the answer has statistics {sorted(unexpected)} that were not asked for")
-    missing = [part for part in sorted(parts) if info.cases[part] and part not in update.statistics]
+        # Also those of no cases: their mean loss would be infinite, and its part in the union's undefined.
+        raise InvalidUpdate(f"statistics {unexpected} were not asked for or are of no enrolled cases")
     if missing:
-        raise InvalidUpdate(
-            f"statistics {', '.join(missing)} are missing; the site enrolled with cases for them"
-        )
+        raise InvalidUpdate(f"statistics {', '.join(missing)} are missing; the site enrolled with such cases")
     if ("train" in plan.work) != bool(update.vectors):
         raise InvalidUpdate(f"the answer has vectors {sorted(update.vectors)} for the work {list(plan.work)}")
     sent, told = sorted([*update.vectors, *update.statistics]), sorted(update.header.releases)

@@ -64,6 +64,15 @@ def test_a_replicate_may_weigh_other_cases_but_the_sample_may_not() -> None:
             check(make_update(test, None, {"test": honest(1, cases)}), test)
 
 
+@pytest.mark.parametrize("cases", [0, CASES])
+def test_statistics_of_a_part_without_enrolled_cases(cases: int) -> None:
+    """Not even empty ones: their loss is infinite."""
+    info = INFO.model_copy(update={"cases": {"train": 3, "validation": 0, "test": CASES}})
+    update = make_update(TRAIN, MODEL, {"validation": honest(1, cases)})
+    with pytest.raises(InvalidUpdate, match="of no enrolled cases"):
+        check_update(update, plan=TRAIN, info=info, family=FAMILY)
+
+
 @pytest.mark.parametrize("factor", [2, 2**20])
 def test_statistics_of_many_times_the_cases(factor: int) -> None:
     """They do not contradict themselves."""
