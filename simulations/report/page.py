@@ -18,7 +18,7 @@ from fedcad.simulations.report.canvas import Plot
 from fedcad.simulations.report.conclusions import conclusions_of, first_line, verdict_of
 from fedcad.simulations.report.headline import headline_of, why_undefined
 from fedcad.simulations.report.participation import attendance_of
-from fedcad.simulations.report.records import Evaluation
+from fedcad.simulations.report.records import EXTERNAL_SITES, Evaluation
 from fedcad.simulations.report.run_folder import Run
 from fedcad.simulations.report.unseen import UNSEEN_TITLE, unseen_of
 
@@ -58,6 +58,7 @@ def render_page(run: Run, plots: Mapping[str, Plot]) -> str:
         attendance=attendance_of(run.results, run.journal),
         tested=_federated_tests(run),
         unseen=unseen,
+        comparisons=[item for item in run.results.comparisons if _is_shown(run, item.on)],
     )
 
 
@@ -92,6 +93,11 @@ def _federated_tests(run: Run) -> list[Evaluation]:
     places = [*(site.name for site in run.results.sites), *run.results.joined_places]
     found = (run.results.evaluation("federated", place) for place in places)
     return [item for item in found if item is not None]
+
+
+def _is_shown(run: Run, place: str) -> bool:
+    """Whether a test set is no mere repetition: one external site is all external sites."""
+    return place != EXTERNAL_SITES or place in run.results.joined_places
 
 
 def _data_uri(plot: Plot) -> str:

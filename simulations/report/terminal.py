@@ -42,7 +42,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     for line in _notes(headline):
         console.print(Text(line, style="dim"))
     if unseen := unseen_of(run.results):
-        console.print(_unseen_table(unseen))
+        console.print("", _unseen_table(unseen), "", sep="\n")
     for item in conclusions_of(run)[:4]:
         mark = {"good": "+", "caution": "!", "neutral": "·"}[item.tone]
         console.print(Text(f"{mark} {item.text}"))

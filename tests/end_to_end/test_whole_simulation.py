@@ -34,8 +34,9 @@ def test_results_are_complete(finished):
     assert {evaluation["model"] for evaluation in results["evaluations"]} == MODELS
     for model in MODELS:
         places = [each["on"] for each in results["evaluations"] if each["model"] == model]
-        assert places == ["site-1", "site-2", "site-3", "union"]
-    assert {each["against"] for each in results["comparisons"]} == {"alone", "ensemble", "pooled"}
+        assert places == ["site-1", "site-2", "site-3", "union", "external sites"]
+    assert {each["against"] for each in results["comparisons"]} == {"alone", "ensemble", "pooled", "without"}
+    assert results["case_passes"] == {"federated": 2.0, "pooled": 2.0}
     assert results["excluded_sites"] == []
 
 
@@ -69,13 +70,15 @@ def test_model_file_is_the_selected_model(finished):
     assert hash_of_vectors({"model": flat}) == finished.results["model_sha256"]
 
 
-def test_union_is_the_sum_of_sites(finished):
+def test_union_is_the_sum_of_training_sites(finished):
     federated = {e["on"]: e for e in finished.results["evaluations"] if e["model"] == "federated"}
     accuracy = {place: each["metrics"]["accuracy"]["value"] for place, each in federated.items()}
-    cases = {site["name"]: site["cases"]["test"] for site in finished.results["sites"]}
+    sites = [site for site in finished.results["sites"] if site["role"] == "training"]
+    cases = {site["name"]: site["cases"]["test"] for site in sites}
     right = sum(accuracy[site] * cases[site] for site in cases)
     assert accuracy["union"] == pytest.approx(right / sum(cases.values()))
     assert str(sum(cases.values())) in federated["union"]["metrics"]["accuracy"]["denominator"]
+    assert accuracy["external sites"] == accuracy["site-3"]
 
 
 def test_report_and_configuration_are_there(finished):

@@ -186,6 +186,12 @@ def test_left_out_sites_have_their_section(five: Run, unseen: Run) -> None:
     assert "unseen" not in render_page(five, {})
 
 
+def test_one_external_site_is_not_told_twice(five: Run, unseen: Run) -> None:
+    assert five.results.comparison("pooled", "external sites") is not None
+    assert '<th scope="row">external sites' not in render_page(five, {})
+    assert '<th scope="row">external sites' in render_page(unseen, {})
+
+
 def test_external_sites_together_are_apart_from_the_union(unseen: Run) -> None:
     text = words(render_page(unseen, {}))
     assert "external sites" in text
