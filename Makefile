@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test check verify bench clean
+.PHONY: demo test check format verify bench clean
 
 demo: $(READY)  ## Run the embedded simulation and write its report
 	$(BIN)/fedcad simulate configs/simulations/chest-xray-phantom.yaml
@@ -12,12 +12,16 @@ demo: $(READY)  ## Run the embedded simulation and write its report
 test: check  ## All gates: format, lint, types, imports, dependencies, tests
 	$(BIN)/pytest -m "not slow" -n auto
 
-check: $(READY)
+check: $(READY)  ## The gates without the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+
+format: $(READY)  ## Format the code and mend what the linter can mend
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
 
 verify: $(READY)  ## Slower checks; writes docs/verification.md
 	$(BIN)/python tests/verify.py

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -8,10 +9,10 @@ from hypothesis import strategies as st
 
 import fedcad.configs
 from fedcad.shared.config.load import load_simulation, load_simulation_with_study, load_site, load_study
-from fedcad.shared.config.models import ConfigurableCNN
+from fedcad.shared.config.models import ConfigurableCNN, ModelConfig
 from fedcad.shared.config.shapes import dotted_paths
-from fedcad.shared.config.simulation import SimulationConfig
-from fedcad.shared.config.study import StudyConfig
+from fedcad.shared.config.simulation import DataSetConfig, SimulationConfig
+from fedcad.shared.config.study import AlgorithmConfig, StudyConfig
 from fedcad.shared.errors import ConfigError
 
 CONFIGS = Path(fedcad.configs.__path__[0])
@@ -89,7 +90,17 @@ STUDY_KEYS = (
     "participation, privacy, evaluation"
 )
 CNN_KEYS = "name, convolutions, pooling, fully_connected, norm, activation, dropout, global_pooling"
-KINDS = "phantom, image-folder, medmnist, dicom-tree"
+
+
+def choices(union: Any, key: str) -> str:
+    """Return the values of a union's discriminator, so that a new network or data set changes no test."""
+    members = get_args(get_args(union)[0])
+    return ", ".join(get_args(member.model_fields[key].annotation)[0] for member in members)
+
+
+KINDS = choices(DataSetConfig, "kind")
+NETWORKS = choices(ModelConfig, "name")
+ALGORITHMS = choices(AlgorithmConfig, "name")
 NO_FILE = "which is not a file; allowed: the path of a study file, relative to this file"
 NAME = "name (1 to 64 of a-z, 0-9, '.', '_', '-'; the first a letter or digit)"
 
@@ -169,18 +180,12 @@ NAME = "name (1 to 64 of a-z, 0-9, '.', '_', '-'; the first a letter or digit)"
         (
             "  name: cnn",
             "  name: cn",
-            [
-                "F:8: model.name: got the text 'cn'; allowed: one of: cnn, covid-net, densenet121, resnet18, "
-                "logistic-regression; did you mean 'cnn'?"
-            ],
+            [f"F:8: model.name: got the text 'cn'; allowed: one of: {NETWORKS}; did you mean 'cnn'?"],
         ),
         (
             "  name: cnn",
             "  nme: cnn",
-            [
-                "F:7: model.name: missing; allowed: one of: cnn, covid-net, densenet121, resnet18, "
-                "logistic-regression; did you mean 'name' instead of 'nme'?"
-            ],
+            [f"F:7: model.name: missing; allowed: one of: {NETWORKS}; did you mean 'name' instead of 'nme'?"],
         ),
         (
             "  name: cnn",
@@ -208,10 +213,7 @@ NAME = "name (1 to 64 of a-z, 0-9, '.', '_', '-'; the first a letter or digit)"
         (
             "algorithm:\n  name: fedavg",
             "algorithm: fedavg",
-            [
-                "F:16: algorithm: got the text 'fedavg'; "
-                "allowed: mapping whose name is one of: fedavg, fedprox, fedopt"
-            ],
+            [f"F:16: algorithm: got the text 'fedavg'; allowed: mapping whose name is one of: {ALGORITHMS}"],
         ),
         (
             "algorithm:\n  name: fedavg",
