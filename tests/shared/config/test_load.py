@@ -350,9 +350,9 @@ def test_mistakes_in_the_named_study_name_the_study_file(tmp_path: Path) -> None
             f"F:3: data.kind: got the text 'fantom'; allowed: one of: {KINDS}; did you mean 'phantom'?",
         ),
         (
-            "{kind: image-folder, patients: 3}",
-            "F:3: data.patients: unknown key; allowed here: kind, pattern, "
-            "exclude; 'patients' belongs to kind phantom",
+            "{kind: image-folder, images_per_patient: 3}",
+            "F:3: data.images_per_patient: unknown key; allowed here: kind, pattern, "
+            "exclude; 'images_per_patient' belongs to kind phantom",
         ),
         ("{kind: medmnist, classes: [a, b]}", "F:3: data.file: missing; allowed: text"),
         ("3", f"F:3: data: got 3; allowed: mapping whose kind is one of: {KINDS}"),
