@@ -5,6 +5,7 @@ and a coordinator that never touches an image must not need the libraries that r
 """
 
 import difflib
+import errno
 import inspect
 import os
 import re
@@ -21,6 +22,14 @@ from typer.core import TyperCommand, TyperGroup
 from fedcad.shared.errors import FedCADError, MissingExtraError
 from fedcad.shared.version import __version__
 
+_DISK_SAYS_NO = {
+    errno.ENOSPC: "make room on this disk, then give the command again (a simulation: with --resume)",
+    errno.EDQUOT: "make room in your quota, then give the command again (a simulation: with --resume)",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EACCES: "choose another folder, or ask for the permission",
+    errno.EPERM: "choose another folder, or ask for the permission",
+}
+"""Errors of the operating system that are no defect of FedCAD, with what to do."""
 EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -194,6 +203,10 @@ def run(arguments: list[str]) -> int:
         return _refused(str(reason))
     except FedCADError as error:
         return _refused(str(error))
+    except OSError as error:
+        if error.errno not in _DISK_SAYS_NO:
+            raise
+        return _refused(f"{error.filename or 'a file'}: {error.strerror}; {_DISK_SAYS_NO[error.errno]}")
     if outcome == EXIT_INTERRUPTED:
         return _interrupted()
     return outcome if isinstance(outcome, int) else 0

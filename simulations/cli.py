@@ -45,7 +45,7 @@ def simulate(
     writes a report that says whether each hospital gained.
 
     The run folder holds report.html, results.json, model.safetensors, checkpoints and a log of every round.
-    An interrupted run goes on with --resume and gives the same result.
+    An interrupted run goes on with --out FOLDER --resume and gives the same result.
     """
     simulation, study = load_simulation_with_study(config)
     open_data_set(simulation.data, data)  # refuses a wrong --data at once
@@ -99,6 +99,12 @@ def compare(
 
     Says where the runs cannot be compared, for instance because their test cases differ.
     """
+    if out is not None and out.exists() and not out.is_dir():
+        raise typer.BadParameter(f"{out} is a file; give a folder", param_hint="--out")
     from fedcad.simulations.report.compare import compare_runs
 
-    compare_runs(runs, out, Console())
+    console = Console()
+    compare_runs(runs, out, console)
+    if out is not None:
+        files = f"{out / 'compare.html'}, {out / 'compare.png'}"
+        console.print(f"Written: {files}", highlight=False, soft_wrap=True, markup=False)

@@ -171,6 +171,17 @@ def test_a_missing_module_of_ours_is_a_defect_and_raises(
             2,
             "error: no [red]data\n",
         ),
+        (
+            "raise PermissionError(13, 'Permission denied', '/runs')",
+            2,
+            "error: /runs: Permission denied; choose another folder, or ask for the permission\n",
+        ),
+        (
+            "raise OSError(28, 'No space left on device')",
+            2,
+            "error: a file: No space left on device; make room on this disk, then give the command again "
+            "(a simulation: with --resume)\n",
+        ),
         ("pass", 0, ""),
     ],
 )
@@ -187,9 +198,10 @@ def test_exit_codes(
     assert capsys.readouterr().err.lstrip("\n") == error
 
 
-def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    command_from(monkeypatch, tmp_path, "def probe() -> None:\n    raise RuntimeError('defect')\n")
-    with pytest.raises(RuntimeError, match="defect"):
+@pytest.mark.parametrize("error", ["RuntimeError('defect')", "FileNotFoundError(2, 'defect', 'x')"])
+def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: str) -> None:
+    command_from(monkeypatch, tmp_path, f"def probe() -> None:\n    raise {error}\n")
+    with pytest.raises((RuntimeError, FileNotFoundError), match="defect"):
         run(["probe"])
 
 

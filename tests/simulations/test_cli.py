@@ -9,6 +9,7 @@ import tiny_study
 
 from fedcad.shared import cli
 from fedcad.simulations import simulate as simulate_module
+from fedcad.simulations.report import compare as compare_module
 
 
 @pytest.fixture
@@ -98,6 +99,19 @@ def test_ctrl_c_tells_how_to_go_on(path_with_data, tmp_path, monkeypatch, capfd)
         f"To go on: .venv/bin/fedcad simulate {path_with_data} --data {tmp_path} --out '{out}' --resume"
     )
     assert shown.err == f"{expected}\ninterrupted\n"
+
+
+def test_compare_says_what_it_wrote_and_refuses_a_file(tmp_path, monkeypatch, capfd):
+    asked = []
+    monkeypatch.setattr(compare_module, "compare_runs", lambda *arguments: asked.append(arguments))
+    assert cli.run(["compare", "a", "b", "--out", str(tmp_path)]) == 0
+    [(runs, out, _)] = asked
+    assert ([str(run) for run in runs], out) == (["a", "b"], tmp_path)
+    assert capfd.readouterr().out == f"Written: {tmp_path}/compare.html, {tmp_path}/compare.png\n"
+    (tmp_path / "file").touch()
+    assert cli.run(["compare", "a", "b", "--out", str(tmp_path / "file")]) == 2
+    assert "is a file" in capfd.readouterr().err
+    assert len(asked) == 1
 
 
 def processes_of(session):
