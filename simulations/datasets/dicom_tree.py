@@ -52,7 +52,10 @@ class DicomTreeDataSet:
         try:
             table = resolve_inside(self._root, self._config.labels)
         except DataError as error:
-            raise DataError(f"data.labels {self._config.labels!r} in {self._root}: {error}") from error
+            raise DataError(
+                f"data.labels {self._config.labels!r} in {self._root}: {error}; point --data at the folder "
+                "that holds the table, or give its path below --data in data.labels"
+            ) from error
         rows = read_label_table(table, required=REQUIRED_COLUMNS)
         listed, self.rejected = find_listed_files(table.parent, rows)
         unlisted = find_unlisted_files(table.parent, rows, listed, is_data=_is_dicom)

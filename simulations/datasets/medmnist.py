@@ -41,7 +41,10 @@ class MedMNISTDataSet:
         try:
             path = resolve_inside(self._root, self._config.file)
         except DataError as error:
-            raise DataError(f"data.file {self._config.file!r} in {self._root}: {error}") from error
+            raise DataError(
+                f"data.file {self._config.file!r} in {self._root}: {error}; point --data at the folder that "
+                "holds the file, or give its path below --data in data.file"
+            ) from error
         arrays = _load(path)
         for split in SPLITS:
             images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
