@@ -98,8 +98,12 @@ def _run_all(
         _tell(hospitals, places.out, display)
         with WorkerPool(make_simulated_app, config.engine.workers or default_workers()) as pool:
             for seed, folder in folders.items():
+                if len(folders) > 1:
+                    display.say(f"seed {seed}")
                 run = SimulationRun(config, study, hospitals=hospitals, pool=pool, display=display)
                 results = run.run(folder, seed)
+                if seed == config.seeds[0]:
+                    _tell_refusals(results, display)
                 if results["status"] != "completed":
                     stopped.append(results["reason"])
     return stopped
@@ -135,6 +139,16 @@ def _is_foreign(out: Path) -> bool:
     return any(
         path.name != _LOCK and not path.name.startswith(f".{_CONFIGURATION}.") for path in out.iterdir()
     )
+
+
+def _tell_refusals(results: Mapping[str, Any], display: Display) -> None:
+    """Show what the sites themselves refused, such as labels that the study does not name."""
+    for site in results["sites"]:
+        reasons = [
+            f"{number} {reason.replace('_', ' ')}" for reason, number in sorted(site["rejects"].items())
+        ]
+        if reasons:
+            display.say(f"  {site['name']} did not use: {', '.join(reasons)}")
 
 
 @contextmanager

@@ -14,12 +14,14 @@ from fedcad.shared.errors import CheckpointError, DataError
 from fedcad.simulations import simulate
 from fedcad.simulations.datasets.rejection import Rejection
 from fedcad.simulations.hospitals import Hospitals
+from fedcad.simulations.progress import Lines
 from fedcad.simulations.simulate import (
     Places,
     _claim_data,
     _claimed,
     _list_left_out,
     _locked,
+    _tell_refusals,
     _withdrawn_if_refused,
     simulate_file,
 )
@@ -163,3 +165,12 @@ def test_all_that_was_left_out_is_in_one_table(tmp_path):
     assert not list(tmp_path.iterdir())
     assert _list_left_out(tmp_path, [Rejection("a/1.png", "damaged, or cut off"), Rejection("2", "twice")])
     assert (tmp_path / "left-out.csv").read_text() == 'file,reason\na/1.png,"damaged, or cut off"\n2,twice\n'
+
+
+def test_what_sites_refused_is_told(capsys):
+    sites = [
+        {"name": "a", "rejects": {"other_view": 3, "label_not_in_study": 1}},
+        {"name": "b", "rejects": {}},
+    ]
+    _tell_refusals({"sites": sites}, Lines())
+    assert capsys.readouterr().out == "  a did not use: 1 label not in study, 3 other view\n"
