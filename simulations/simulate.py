@@ -70,8 +70,10 @@ def simulate_file(
     folders = {seed: out if len(config.seeds) == 1 else out / f"seed-{seed}" for seed in config.seeds}
     with _claimed(out, config, study, resume=resume) as is_new:
         stopped = _run_all(config, study, folders=folders, places=places, console=console, is_new=is_new)
-        for folder in folders.values():
+        for seed, folder in folders.items():
             report = write_report(folder)
+            if len(folders) > 1:
+                console.print(f"\nSeed {seed}", style="bold", highlight=False)
             print_summary(read_run(folder), console)
             console.print(f"Report: {report}", highlight=False, soft_wrap=True)
     if stopped:
