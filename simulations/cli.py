@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from fedcad.shared.config.load import load_simulation_with_study
+from fedcad.shared.errors import CheckpointError
 from fedcad.simulations.datasets.registry import open_data_set
 from fedcad.simulations.engines.early import start_fork_server
 
@@ -52,6 +53,8 @@ def simulate(
     if engine is not None:
         chosen = simulation.engine.model_copy(update={"name": engine})
         simulation = simulation.model_copy(update={"engine": chosen})
+    if resume and out is None:
+        raise CheckpointError(f"--resume: {_which_run(Path('runs') / simulation.name)}")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = out or Path("runs") / simulation.name / stamp
     root = archives or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fedcad" / "archives"
@@ -68,6 +71,13 @@ def simulate(
     except KeyboardInterrupt:
         typer.echo(f"To go on: {_continuation(config, data=data, out=folder, archives=archives)}", err=True)
         raise
+
+
+def _which_run(runs: Path) -> str:
+    """Ask for the run to go on with, and name the latest."""
+    found = sorted(path.parent for path in runs.glob("*/configuration.json"))
+    latest = f"the latest is --out {found[-1]}" if found else f"there is none in {runs}"
+    return f"say which run with --out FOLDER; {latest}"
 
 
 @contextmanager
@@ -100,7 +110,7 @@ def compare(
     Says where the runs cannot be compared, for instance because their test cases differ.
     """
     if out is not None and out.exists() and not out.is_dir():
-        raise typer.BadParameter(f"{out} is a file; give a folder", param_hint="--out")
+        raise CheckpointError(f"{out} is a file; give a folder for --out")
     from fedcad.simulations.report.compare import compare_runs
 
     console = Console()

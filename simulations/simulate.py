@@ -69,6 +69,8 @@ def simulate_file(
     out = places.out
     folders = {seed: out if len(config.seeds) == 1 else out / f"seed-{seed}" for seed in config.seeds}
     with _claimed(out, config, study, resume=resume) as is_new:
+        if is_new and resume:
+            console.print(f"{out} holds no run to go on with: it starts from the beginning", highlight=False)
         stopped = _run_all(config, study, folders=folders, places=places, console=console, is_new=is_new)
         for seed, folder in folders.items():
             report = write_report(folder)

@@ -85,6 +85,19 @@ def test_wrong_data_are_refused_before_anything_is_made(called, path_with_data, 
     assert not (tmp_path / "run").exists()
 
 
+def test_resume_needs_to_know_which_run(called, path, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["simulate", str(path), "--resume"]) == 2
+    assert "there is none in runs/tiny" in capfd.readouterr().err
+    for stamp in ("20250101-000000", "20260101-000000", "20270101-000000"):
+        (tmp_path / "runs" / "tiny" / stamp).mkdir(parents=True)
+    for stamp in ("20250101-000000", "20260101-000000"):
+        (tmp_path / "runs" / "tiny" / stamp / "configuration.json").touch()
+    assert cli.run(["simulate", str(path), "--resume"]) == 2
+    assert "--out runs/tiny/20260101-000000" in capfd.readouterr().err
+    assert not called
+
+
 def test_ctrl_c_tells_how_to_go_on(path_with_data, tmp_path, monkeypatch, capfd):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
