@@ -30,7 +30,9 @@ bench: $(READY)  ## Benchmarks; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 $(READY): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit( \
+		f"FedCAD needs Python 3.11 to 3.13; $(PYTHON) is {v.major}.{v.minor}. Give another: PYTHON=python3.12")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "Installing FedCAD and what it needs into $(VENV); this takes a few minutes the first time."
 	$(BIN)/pip install -qq --disable-pip-version-check --editable '.[dev]'
 	touch $(READY)
