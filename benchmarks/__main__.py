@@ -13,6 +13,10 @@ from typing import Any
 from benchmarks.tables import machine, markdown
 
 _DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+_BUSY = """
+**The machine was busy with other work.** Ratios of seconds are then no measurement, in either direction (look
+at their spread); CPU seconds of the process trees and memory say more. Repeat on a quiet machine before quoting.
+"""
 _PURPOSE = {
     "simulation": """\
 Every column takes the same SGD steps on the same cases from the same parameters (checked: the final Σ|w|
@@ -21,7 +25,8 @@ of that process, imports included; images, archives and caches are prepared befo
 practical limit: forked workers that share memory, no checkpoint, no hash, no check of any number. *Flower* is
 its own simulation engine (Ray) with its stock FedAvg and a plain client, one CPU a client. *FedCAD* is the
 federated part of `fedcad simulate`: contract, plans, checks, exact sums, and a checkpoint that is on disk
-before the next round. All columns have the same environment: one thread, torch's large tensors in huge pages.
+before the next round; its fork server is started before torch is imported (`start_fork_server`). All columns
+have the same environment: one thread, torch's large tensors in huge pages.
 CPU seconds are of the whole process tree. Peak memory (proportional set size) comes from a run of 3 rounds of
 its own, as looking at it costs time. NVFlare and pfl are not measured; they need environments of their own.
 """,
@@ -93,13 +98,16 @@ def document(results: dict[str, dict[str, Any]], before: dict[str, Any], *, quic
         text=True,
         check=False,
     ).stdout.strip()
+    warning = _BUSY if (before["load_at_start"] or 0.0) > before["cores"] / 2 else ""
     smoke = "**A smoke run: the figures mean nothing.**\n\n" if quick else ""
     head = f"""# Benchmarks
 
 {smoke}Written by `python -m benchmarks` (or `make bench`) on {datetime.now(UTC):%Y-%m-%d}, commit `{commit}`.
 Machine: {before["cpu"]}, {before["cores"]} cores, {before["memory_gb"]} GB; Python {before["python"]};
-{versions}; load average at the start {before["load_at_start"]}. Figures are median [min-max] over interleaved
-repetitions; ratios are taken inside one repetition. Ratios hold on other machines, absolute times do not.
+{versions}; load average at the start {before["load_at_start"]}.
+Figures are median [min-max] over interleaved repetitions; ratios are taken inside one repetition. Ratios hold
+on other machines, absolute times do not.
+{warning}
 
 ## What falls short
 

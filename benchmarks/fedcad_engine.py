@@ -10,7 +10,7 @@ from typing import Any
 
 def run(folder: Path, rounds: int, workers: int) -> dict[str, object]:
     """Run in a temporary folder on the same disk; return times and the final sum of magnitudes."""
-    # First of all, as the command does: it imports at the same time as this process.
+    # First of all: the server imports at the same time as this process.
     from fedcad.simulations.engines.early import start_fork_server
 
     start_fork_server()
