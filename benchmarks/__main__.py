@@ -15,7 +15,7 @@ from benchmarks.tables import machine, markdown
 _DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 _BUSY = """
 **The machine was busy with other work.** Ratios of seconds are then no measurement, in either direction (look
-at their spread); CPU seconds of the process trees and memory say more. Repeat on a quiet machine before quoting.
+at their spread); CPU seconds of the process trees and memory say more. Repeat it on a quiet machine.
 """
 _PURPOSE = {
     "simulation": """\
