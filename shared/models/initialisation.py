@@ -22,7 +22,8 @@ def initialise_convolutions(module: nn.Module) -> None:
         He et al. (2015), arXiv:1502.01852, equation 10.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
+        # Outlines on the meta device have no numbers, and drawing there imports a second's worth of modules.
+        if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
@@ -36,5 +37,6 @@ def initialise_projections(layers: Iterable[nn.Conv2d], *, gain: float = 1.0) ->
         gain: Factor on the deviation.
     """
     for layer in layers:
-        nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="linear")
-        layer.weight.data.mul_(gain)
+        if not layer.weight.is_meta:
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="linear")
+            layer.weight.data.mul_(gain)

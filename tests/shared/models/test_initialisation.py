@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -41,3 +44,17 @@ def test_linear_layers_are_left_alone():
     before = layer.weight.clone()
     initialise_convolutions(nn.Sequential(layer))
     assert torch.equal(layer.weight, before)
+
+
+def test_an_outline_without_numbers_needs_no_compiler() -> None:
+    """Drawing on the meta device would import torch._dynamo into every process that builds a network."""
+    program = (
+        "import sys\n"
+        "from fedcad.shared.config.models import CovidNet, ResNet18\n"
+        "from fedcad.shared.models.registry import build_model\n"
+        "for config in (CovidNet(name='covid-net'), ResNet18(name='resnet18')):\n"
+        "    build_model(config, classes=2, size=64)\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

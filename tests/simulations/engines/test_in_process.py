@@ -139,7 +139,7 @@ def test_two_hundred_jobs_leak_nothing(shared_pool):
         list(grid.send_and_receive([message(n, vectors(float(number), 10_000)) for n in (1, 2)]))
     gc.collect()
     assert open_descriptors() <= here + 2
-    # A worker keeps up to four blocks and collects garbage when it likes; 200 jobs would leak 400 descriptors.
+    # A worker keeps up to four blocks and collects garbage when it likes; 200 jobs would leak 400.
     assert in_workers() <= there + 80
     assert set(Path("/dev/shm").iterdir()) <= shm
 
