@@ -218,17 +218,17 @@ class SimulationRun:
             def observe(event: Mapping[str, Any]) -> None:
                 if event["event"] == "round":
                     done[run.name] = event["round"]
-                    self._display.update("comparisons", sum(done.values()), rounds, run.name)
+                    self._display.update("comparisons, rounds", sum(done.values()), rounds, run.name)
 
             run.execute_once(self._pool, observe)
             done[run.name] = run.contract.study.rounds
 
-        self._display.update("comparisons", 0, rounds)
+        self._display.update("comparisons, rounds", 0, rounds)
         at_once = min(len(runs), 2 * self._pool.workers)
         with ThreadPoolExecutor(at_once) as threads, self._pool.killed_on_error():
             for running in as_completed([threads.submit(execute, run) for run in runs]):
                 running.result()
-        self._display.update("comparisons", rounds, rounds)
+        self._display.update("comparisons, rounds", rounds, rounds)
 
     def _models(self, federated: Run, baselines: Sequence[Run]) -> dict[str, dict[str, NDArray[np.float32]]]:
         """Return the parameter vectors of each model: one, or the members of the ensemble."""

@@ -55,6 +55,8 @@ def plain_summary(run: Run) -> str:
     if headline.models:
         lines += ["", metric_title(run.results.primary_metric), *_plain_table(headline)]
     lines += [part for note in _notes(headline) for part in _wrap(note)]
+    if _has_gains(headline):
+        lines.append("(+) gain, (-) loss, (0) interval contains 0, (?) no interval.")
     if unseen := unseen_of(run.results):
         lines += ["", *_plain_unseen(unseen)]
     lines += ["", *(part for item in conclusions_of(run)[:4] for part in _wrap(f"- {item.text}"))]
@@ -169,6 +171,10 @@ def _plain_gain(gain: ComparisonRecord | None) -> str:
     return signed(gain.difference) + marks[verdict_of(gain.interval)]
 
 
+def _has_gains(headline: Headline) -> bool:
+    return any(row.gain is not None and row.gain.difference is not None for row in headline.all_rows)
+
+
 def _notes(headline: Headline) -> list[str]:
     """Explain everything in the table that is not a figure."""
     if not headline.models:
@@ -180,7 +186,7 @@ def _notes(headline: Headline) -> list[str]:
     ]
     if any(row.role == "external" for row in headline.rows):
         notes.append("* external: never trained.")
-    if any(row.gain is not None and row.gain.difference is not None for row in headline.all_rows):
+    if _has_gains(headline):
         notes.append("Federated minus alone: a gain or loss only where its interval is clear of 0.")
     return notes
 

@@ -147,7 +147,7 @@ def processes_of(session):
     [
         (b"reading the data set", "in-process"),
         (b"federated: 0", "in-process"),
-        (b"comparisons: 0", "in-process"),
+        (b"comparisons, rounds: 0", "in-process"),
         (b"federated: ", "flower"),
     ],
 )
