@@ -159,7 +159,7 @@ def test_no_training_site_is_an_error(tmp_path, root, pool):
 def test_error_in_a_comparison_ends_the_simulation(tmp_path, root):
     class Full(Silent):
         def update(self, part, done, total, detail=""):
-            if part == "comparisons" and done:
+            if part == "comparisons, rounds" and done:
                 raise OSError("disk full")
 
     simulation = tiny_study.make_simulation(data={"kind": "phantom", "patients": 30, "size": 64})
