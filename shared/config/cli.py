@@ -63,7 +63,7 @@ def guess_kind(keys: dict[str, Any]) -> Kind:
     """Tell what kind of file has these root keys: what only that kind has decides, else it is a study."""
     if {"partition", "study", "faults", "baselines"} & keys.keys():
         return "simulation"
-    if {"archive", "state", "labels", "device"} & keys.keys():
+    if {"archive", "state", "labels"} & keys.keys():
         return "site"
     return "study"
 

@@ -1,6 +1,4 @@
-"""The file that belongs to one hospital alone: where its data lie and on which device it computes."""
-
-from typing import Literal
+"""The file that belongs to one hospital alone: where its data lie."""
 
 from fedcad.shared.config.frozen import Frozen
 from fedcad.shared.config.study import Name
@@ -17,5 +15,3 @@ class SiteConfig(Frozen):
     """Label table as exported by the RIS: CSV with the columns sop_instance_uid, patient_id and label."""
     state: str
     """Folder for index, tensor cache and algorithm state; made if absent."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where the site trains."""

@@ -16,7 +16,7 @@ def test_every_key_has_a_row() -> None:
 def test_rows_say_what_is_allowed_and_the_default() -> None:
     text = reference_markdown()
     assert "| `rounds` | integer, at least 1 and at most 100000 | *required* | Number of rounds. |" in text
-    assert '| `device` | `cpu`, `cuda` | `"cpu"` | Where the site trains. |' in text
+    assert '| `selection` | `best_validation`, `last_round` | `"best_validation"` |' in text
     assert "| `convolutions` | list of at least 1 and at most 32 mappings, see below | *required* |" in text
     assert "| `workers` | integer, at least 1 and at most 1024, or null | absent |" in text
 

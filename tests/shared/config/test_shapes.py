@@ -66,4 +66,4 @@ def test_dotted_paths_reach_into_branches() -> None:
 
 
 def test_shape_of_model_lists_its_keys() -> None:
-    assert shape_of_model(SiteConfig).text == "mapping with the keys name, archive, labels, state, device"
+    assert shape_of_model(SiteConfig).text == "mapping with the keys name, archive, labels, state"
