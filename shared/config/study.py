@@ -214,7 +214,7 @@ class EvaluationConfig(Frozen):
     """How models are chosen and compared."""
 
     selection: Literal["best_validation", "last_round"] = "best_validation"
-    """Which round's parameters are tested: lowest validation loss over the sites that validated both versions compared, or the last."""
+    """Which round's parameters are tested: lowest validation loss on the sites that saw both, or the last."""
     bootstrap_replicates: Annotated[int, Field(ge=0, le=2000)] = 200
     """Poisson bootstrap replicates by patient behind the confidence intervals; 0 gives none."""
     score_bins: Annotated[int, Field(ge=16, le=4096)] = 256
