@@ -91,6 +91,8 @@ class Node:
         """Check a plan before any data is touched."""
         if plan.study_hash != self._contract.study_hash:
             return "wrong-study"
+        if plan.site != self._name:
+            return "wrong-site"
         if not self._is_expected(plan, broadcast):
             return "wrong-broadcast"
         if broadcast_hash != plan.broadcast_hash:

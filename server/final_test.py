@@ -1,6 +1,6 @@
 """The last step of a study: every model on every site's test cases, as mergeable statistics."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,8 @@ def statistics_of(
         InvalidUpdate: A site's statistics are missing, not of the agreed form, or not of the test cases that
             it enrolled with.
     """
-    plan = RoundPlan(
-        study_hash=contract.study_hash,
-        round=0,
-        work=("test",),
-        broadcast_hash=hash_of_vectors(dict(models)),
-    )
-    family, asked = statistics_for(contract.study), dict.fromkeys(sites, plan)
+    asked = _plans(contract, models, sites)
+    family = statistics_for(contract.study)
     replicates = contract.study.evaluation.bootstrap_replicates
     found = {}
     for reply in channel.ask(asked, models, contract.study.participation.deadline_s):
@@ -47,7 +42,8 @@ def statistics_of(
             continue
         if not isinstance(reply.answer, Update):
             raise ProtocolError(f"site {reply.site} gave no test statistics: {reply.answer}")
-        check_update(reply.answer, plan=plan, info=sites[reply.site], family=family, replicates=replicates)
+        plan, info = asked[reply.site], sites[reply.site]
+        check_update(reply.answer, plan=plan, info=info, family=family, replicates=replicates)
         if "test" not in reply.answer.statistics:
             raise ProtocolError(f"site {reply.site} gave no test statistics; does it have test cases?")
         found[reply.site] = reply.answer.statistics["test"].copy()
@@ -55,3 +51,17 @@ def statistics_of(
     if silent:
         raise ProtocolError(f"no answer from {', '.join(silent)}")
     return found
+
+
+def _plans(contract: Contract, models: Vectors, sites: Iterable[str]) -> dict[str, RoundPlan]:
+    broadcast_hash = hash_of_vectors(dict(models))
+    return {
+        site: RoundPlan(
+            study_hash=contract.study_hash,
+            site=site,
+            round=0,
+            work=("test",),
+            broadcast_hash=broadcast_hash,
+        )
+        for site in sites
+    }

@@ -212,6 +212,7 @@ class StudyRun:
         return {
             site: RoundPlan(
                 study_hash=self._contract.study_hash,
+                site=site,
                 round=number,
                 work=work,
                 broadcast_hash=broadcast_hash,

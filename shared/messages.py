@@ -23,11 +23,17 @@ _LONGEST_PLACE = 100
 
 Vectors = Mapping[str, NDArray[np.float32]]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Round = Annotated[int, Field(ge=0, le=LARGEST_ROUND)]
 Cases = Annotated[int, Field(ge=0, le=LARGEST_WEIGHT)]
 Part = Literal["train", "validation", "test"]
 Work = Literal["validate", "train", "test"]
-Objection = Literal["wrong-study", "wrong-broadcast", "no-data"]
+Objection = Literal[
+    "wrong-study", "wrong-site", "wrong-broadcast", "no-data", "other-plan", "closed-round", "not-trusted"
+]
+"""Why a site will not do what a plan asks: the plan is of another study, or for another site; what came along
+is not what the plan says; there is nothing to train on; another plan of this round was answered already; the
+round is over; or it is not signed by whom this site trusts."""
 Message = TypeVar("Message", bound=Frozen)
 
 
@@ -38,6 +44,8 @@ class RoundPlan(Frozen):
     """Version of these messages."""
     study_hash: Hash
     """Hash of the contract."""
+    site: SiteName
+    """Whom it is for; no other site answers it."""
     round: Round
     """Round, from 1; 0 stands for work outside a round."""
     attempt: Annotated[int, Field(ge=1, le=LARGEST_ROUND)] = 1
@@ -73,7 +81,7 @@ class Header(Frozen):
     """Identity of the plan that it answers."""
     round: Round
     """Round of that plan."""
-    site: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    site: SiteName
     """Name of the site."""
     weight: Annotated[int, Field(ge=0, le=LARGEST_WEIGHT)]
     """Weight of its vectors in the sum."""
@@ -86,7 +94,7 @@ class Refusal(Frozen):
 
     plan: Hash
     """Identity of the plan that it answers."""
-    site: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    site: SiteName
     """Name of the site."""
     code: Objection
     """Why. The full text stays at the site."""
@@ -111,7 +119,7 @@ class Update:
 class SiteInfo(Frozen):
     """What a site says about itself when it is ready; counts only."""
 
-    site: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    site: SiteName
     """Name of the site."""
     study_hash: Hash
     """Contract that it is ready for."""

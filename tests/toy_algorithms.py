@@ -63,12 +63,14 @@ def plan_for(
     node_or_bench, vectors, *, work: tuple[Work, ...] = ("train",), round_number=1, last=0, **changes
 ):
     """Return the plan, the broadcast and its hash, as they reach a node."""
-    bench = node_or_bench._bench if isinstance(node_or_bench, Node) else node_or_bench
+    is_node = isinstance(node_or_bench, Node)
+    bench = node_or_bench._bench if is_node else node_or_bench
     arrays = {name: vector.numpy() for name, vector in vectors.items()}
     for array in arrays.values():
         array.flags.writeable = False
     plain = {
         "study_hash": bench.contract.study_hash,
+        "site": node_or_bench._name if is_node else "a",
         "round": round_number,
         "work": work,
         "broadcast_hash": hash_of_vectors(arrays),

@@ -47,7 +47,7 @@ def config(archive, contract, tmp_path):
 
 
 def train_content(contract, work=("validate", "train", "test")):
-    plan, vectors, _ = plan_for(Workbench(contract), {"model": contract.initial}, work=work)
+    plan, vectors, _ = plan_for(Workbench(contract), {"model": contract.initial}, work=work, site="site-1")
     return plan_content(plan, array_record(vectors)), plan
 
 

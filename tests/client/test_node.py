@@ -102,6 +102,7 @@ def test_refusals(node, bench, data):
     model = model_of(bench)
     data.inputs = lambda *_: pytest.fail("a refused plan must not touch data")
     assert refusal(node, *plan_for(bench, model, study_hash="f" * 64)) == "wrong-study"
+    assert refusal(node, *plan_for(bench, model, site="b")) == "wrong-site"
     assert refusal(node, *plan_for(bench, model, broadcast_hash="f" * 64)) == "wrong-broadcast"
     assert refusal(node, *plan_for(bench, {"model": bench.contract.initial[:-1]})) == "wrong-broadcast"
     assert refusal(node, *plan_for(bench, {"model": bench.contract.initial[None]})) == "wrong-broadcast"

@@ -592,13 +592,16 @@ def test_on_the_wall_clock_a_reply_cannot_set_its_own_delay(tmp_path: Path) -> N
 
 def plans_for(contract: Contract, *sites: str) -> dict[str, RoundPlan]:
     vectors = {"model": contract.initial.numpy()}
-    plan = RoundPlan(
-        study_hash=contract.study_hash,
-        round=1,
-        work=("train",),
-        broadcast_hash=hash_of_vectors(vectors),
-    )
-    return dict.fromkeys(sites, plan)
+    return {
+        site: RoundPlan(
+            study_hash=contract.study_hash,
+            site=site,
+            round=1,
+            work=("train",),
+            broadcast_hash=hash_of_vectors(vectors),
+        )
+        for site in sites
+    }
 
 
 def test_slow_work_on_one_reply_does_not_make_the_next_one_late(contract: Contract, clock: Clock) -> None:

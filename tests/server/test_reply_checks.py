@@ -20,7 +20,7 @@ INFO = SiteInfo(
 
 
 def make_plan(*work: Work) -> RoundPlan:
-    return RoundPlan(study_hash=STUDY, round=5, work=work, broadcast_hash="2" * 64)
+    return RoundPlan(study_hash=STUDY, site="a", round=5, work=work, broadcast_hash="2" * 64)
 
 
 def make_update(asked: RoundPlan, vectors: Any = None, statistics: Any = None, **header: Any) -> Update:

@@ -48,9 +48,15 @@ def quorum(count: int) -> dict[str, Any]:
 def weighted_mean(contract: Contract, sites: list[LogisticSite], model: torch.Tensor) -> torch.Tensor:
     """FedAvg's mean update, in float64 and without the code under test."""
     broadcast_hash = hash_of_vectors({"model": model.numpy()})
-    plan = RoundPlan(study_hash=contract.study_hash, round=1, work=("train",), broadcast_hash=broadcast_hash)
     total, weight = np.zeros(len(model)), 0
     for site in sites:
+        plan = RoundPlan(
+            study_hash=contract.study_hash,
+            site=site.name,
+            round=1,
+            work=("train",),
+            broadcast_hash=broadcast_hash,
+        )
         update = site.answer(plan, {"model": model.numpy()})
         total += update.header.weight * update.vectors["model"].astype(np.float64)
         weight += update.header.weight

@@ -44,7 +44,8 @@ def as_bytes(content: RecordDict) -> RecordDict:
 
 
 def make_plan(broadcast: Any) -> RoundPlan:
-    return RoundPlan(study_hash="0" * 64, round=1, work=("train",), broadcast_hash=hash_of_vectors(broadcast))
+    broadcast_hash = hash_of_vectors(broadcast)
+    return RoundPlan(study_hash="0" * 64, site="a", round=1, work=("train",), broadcast_hash=broadcast_hash)
 
 
 @given(vectors)

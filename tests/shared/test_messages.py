@@ -27,6 +27,7 @@ rounds = st.integers(0, LARGEST_ROUND)
 plans = st.builds(
     RoundPlan,
     study_hash=hashes,
+    site=sites,
     round=rounds,
     attempt=st.integers(1, 5),
     work=st.lists(st.sampled_from(["validate", "train", "test"]), min_size=1, max_size=3, unique=True).map(
@@ -76,7 +77,7 @@ def test_plans_have_one_identity_exactly_if_they_are_equal(one: RoundPlan, other
     assert decode(RoundPlan, encode(one)).identity == one.identity
 
 
-PLAN = RoundPlan(study_hash="0" * 64, round=3, work=("train",), broadcast_hash="1" * 64)
+PLAN = RoundPlan(study_hash="0" * 64, site="a", round=3, work=("train",), broadcast_hash="1" * 64)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,7 @@ PLAN = RoundPlan(study_hash="0" * 64, round=3, work=("train",), broadcast_hash="
         {"work": ("train", "train")},
         {"broadcast_hash": "2" * 64},
         {"study_hash": "2" * 64},
+        {"site": "b"},
         {"last_counted_round": 1},
     ],
     ids=lambda change: next(iter(change)),
@@ -100,6 +102,7 @@ def test_a_plan_carries_no_seed_and_no_privacy_parameter() -> None:
     assert set(RoundPlan.model_fields) == {
         "protocol",
         "study_hash",
+        "site",
         "round",
         "attempt",
         "stage",
