@@ -11,7 +11,7 @@ from fedcad.client.personal import hash_of_unexchanged, personal_state, restore,
 from fedcad.shared.algorithms.interface import State
 from fedcad.shared.algorithms.registry import algorithm_for
 from fedcad.shared.config.study import StudyConfig
-from fedcad.shared.contract import Contract
+from fedcad.shared.contract import Contract, Terms
 from fedcad.shared.errors import CheckpointError
 from fedcad.shared.layout import Entry, Role
 from fedcad.shared.parameters import FlatParameters, Networks, flatten, layout_of, named_tensors
@@ -30,7 +30,7 @@ class Workbench:
         flat: Their trained parameters as one flat tensor.
     """
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract | Terms) -> None:
         """Build the networks as every party does, from the study's seed: frozen entries are not exchanged.
 
         Raises:
@@ -64,7 +64,7 @@ def initial_seed(study: StudyConfig) -> int:
     return derive_seed(study.seed, "initial parameters")
 
 
-def _check_built(networks: Networks, contract: Contract) -> None:
+def _check_built(networks: Networks, contract: Contract | Terms) -> None:
     """Compare entries with the contract's layout, and what never travels with the contract's hash of it."""
     agreed = contract.layout
     local = frozenset(entry.name for entry in agreed.entries if entry.role is Role.LOCAL)

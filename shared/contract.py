@@ -1,7 +1,7 @@
 """The contract: a study with everything that the coordinator must know about its model, and one hash.
 
 The coordinator never builds a model: layout and initial parameters come with the contract, frozen where the
-models are installed.
+models are installed. Sites need the :class:`Terms` alone: parameters reach them with every plan.
 """
 
 import hashlib
@@ -25,6 +25,8 @@ from fedcad.shared.layout import Layout
 from fedcad.shared.version import __version__
 
 FORMAT = 2
+LARGEST_TEXT = 8 * 2**20
+"""Characters of a contract's text: the layout of a network of 50,000 arrays is smaller."""
 _TEXT = "contract.json"
 _TENSORS = "initial.safetensors"
 _NOTHING = hash_of_vectors({})
@@ -33,15 +35,79 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, Safeten
 
 
 @dataclass(frozen=True)
+class Terms:
+    """A contract without its parameters: all that a site needs to know, and all that is signed.
+
+    Attributes:
+        study: The study.
+        layout: Layout of its model.
+        initial_sha256: Hash of the initial exchanged parameters.
+        unexchanged_sha256: Hash of the initial values of all other entries (frozen, local, integer buffers).
+            They do not travel: every party builds them from the study's seed and compares this hash.
+    """
+
+    study: StudyConfig
+    layout: Layout
+    initial_sha256: str
+    unexchanged_sha256: str = _NOTHING
+
+    @cached_property
+    def study_hash(self) -> str:
+        """Hash of study, layout, all initial values and versions: the name that plans use."""
+        return hash_of(self.to_plain())
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the terms as plain data for JSON, with the version of FedCAD and of this format."""
+        return {
+            "format": FORMAT,
+            "fedcad": __version__,
+            "study": self.study.model_dump(mode="json"),
+            "layout": self.layout.to_plain(),
+            "initial_sha256": self.initial_sha256,
+            "unexchanged_sha256": self.unexchanged_sha256,
+        }
+
+    def text(self) -> str:
+        """Return the terms as canonical JSON, the one text that :meth:`from_text` accepts for them."""
+        return canonical_json(self.to_plain()).decode()
+
+    @classmethod
+    def from_text(cls, text: object) -> "Terms":
+        """Read terms from text that may be hostile.
+
+        Raises:
+            ProtocolError: Not text, too large, not terms, of another version, or written in another way.
+        """
+        if not isinstance(text, str) or len(text) > LARGEST_TEXT:
+            raise ProtocolError(f"a contract must be JSON text of at most {LARGEST_TEXT} characters")
+        try:
+            terms = cls.from_plain(json.loads(text))
+        except _UNREADABLE as error:
+            raise ProtocolError(f"the contract cannot be read: {str(error)[:300]}") from error
+        if terms.text() != text:
+            raise ProtocolError(
+                "the contract is of another version of FedCAD, or was changed; this is "
+                f"FedCAD {__version__}: install the version with which the study was frozen"
+            )
+        return terms
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> "Terms":
+        """Read plain data; raises whatever is wrong with them."""
+        study = StudyConfig.model_validate_json(json.dumps(plain["study"]))
+        layout = Layout.from_plain(plain["layout"])
+        return cls(study, layout, str(plain["initial_sha256"]), str(plain["unexchanged_sha256"]))
+
+
+@dataclass(frozen=True)
 class Contract:
-    """A study, frozen.
+    """A study, frozen, with its initial parameters.
 
     Attributes:
         study: The study.
         layout: Layout of its model.
         initial: Initial exchanged parameters, float32, shape (layout.size,).
-        unexchanged_sha256: Hash of the initial values of all other entries (frozen, local, integer buffers).
-            They do not travel: every party builds them from the study's seed and compares this hash.
+        unexchanged_sha256: As in the :class:`Terms`.
     """
 
     study: StudyConfig
@@ -50,19 +116,15 @@ class Contract:
     unexchanged_sha256: str = _NOTHING
 
     @cached_property
+    def terms(self) -> Terms:
+        """The contract without its parameters."""
+        initial_sha256 = hash_of_vectors({"model": self.initial.numpy()})
+        return Terms(self.study, self.layout, initial_sha256, self.unexchanged_sha256)
+
+    @property
     def study_hash(self) -> str:
         """Hash of study, layout, all initial values and versions: the name that plans use."""
-        return hash_of(self._plain())
-
-    def _plain(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "fedcad": __version__,
-            "study": self.study.model_dump(mode="json"),
-            "layout": self.layout.to_plain(),
-            "initial_sha256": hash_of_vectors({"model": self.initial.numpy()}),
-            "unexchanged_sha256": self.unexchanged_sha256,
-        }
+        return self.terms.study_hash
 
     def save(self, folder: Path) -> None:
         """Write the contract into a folder, made if absent; the JSON text last, atomically."""
@@ -74,7 +136,7 @@ class Contract:
     def _text(self, tensors: bytes) -> bytes:
         """Return the JSON text that goes with a file of tensors; hashes in it make any change show."""
         found = {"study_hash": self.study_hash, "tensors_sha256": hashlib.sha256(tensors).hexdigest()}
-        return canonical_json(self._plain() | found)
+        return canonical_json(self.terms.to_plain() | found)
 
     @classmethod
     def load(cls, folder: Path) -> "Contract":
@@ -86,10 +148,9 @@ class Contract:
         """
         try:
             text, tensors = (folder / _TEXT).read_bytes(), (folder / _TENSORS).read_bytes()
-            plain = json.loads(text)
-            study = StudyConfig.model_validate_json(json.dumps(plain["study"]))
-            layout, others = Layout.from_plain(plain["layout"]), str(plain["unexchanged_sha256"])
-            contract = cls(study, layout, load_tensors(tensors)["model"], others)
+            terms = Terms.from_plain(json.loads(text))
+            initial = load_tensors(tensors)["model"]
+            contract = cls(terms.study, terms.layout, initial, terms.unexchanged_sha256)
             is_whole = contract._text(tensors) == text
         except _UNREADABLE as error:
             raise CheckpointError(f"{folder}: the contract cannot be read: {error}") from error

@@ -15,8 +15,8 @@ from study_factory import LAYOUT, make_contract, make_study
 
 from fedcad.shared import contract as module
 from fedcad.shared.canonical import canonical_json
-from fedcad.shared.contract import Contract
-from fedcad.shared.errors import CheckpointError
+from fedcad.shared.contract import LARGEST_TEXT, Contract, Terms
+from fedcad.shared.errors import CheckpointError, ProtocolError
 from fedcad.shared.layout import Layout
 
 TEXT, TENSORS = "contract.json", "initial.safetensors"
@@ -163,3 +163,39 @@ def test_parameters_that_do_not_fit_the_layout_are_refused(tmp_path: Path, initi
     Contract(make_study(), LAYOUT, initial).save(tmp_path)
     with pytest.raises(CheckpointError, match="the layout needs"):
         Contract.load(tmp_path)
+
+
+def test_terms_come_back_from_their_text() -> None:
+    contract = make_contract(description="Ärzte: ≥ 2 \n Zeilen")
+    terms = Terms.from_text(contract.terms.text())
+    assert terms == contract.terms
+    assert terms.study_hash == contract.study_hash
+
+
+@given(st.data())
+@settings(max_examples=80, deadline=None)
+def test_no_changed_text_has_the_same_terms(data) -> None:  # type: ignore[no-untyped-def]
+    terms = make_contract().terms
+    text = terms.text()
+    place = data.draw(st.integers(0, len(text) - 1))
+    changed = text[:place] + data.draw(st.characters(codec="utf-8")) + text[place + 1 :]
+    if changed == text:
+        return
+    try:
+        other = Terms.from_text(changed)
+    except ProtocolError:
+        return
+    assert other.study_hash != terms.study_hash
+
+
+@pytest.mark.parametrize("text", [None, 3, b"{}", "", "[]", "{}", "[" * 100_000, " " * (LARGEST_TEXT + 1)])
+def test_other_text_is_no_contract(text: object) -> None:
+    with pytest.raises(ProtocolError):
+        Terms.from_text(text)
+
+
+def test_terms_of_another_version_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = make_contract().terms.text()
+    monkeypatch.setattr(module, "__version__", "9.9.9")
+    with pytest.raises(ProtocolError, match=r"another version of FedCAD.*9\.9\.9"):
+        Terms.from_text(text)
