@@ -138,7 +138,7 @@ class WorkerPool:
             worker = self._settle(worker, job, block, future)
             del task, job, block, future
         if worker is not None:
-            worker.end()
+            self._bury(worker)
 
     def _settle(
         self, worker: "_Worker | None", job: Job, block: SharedBlock | None, future: "Future[RecordDict]"
@@ -158,7 +158,7 @@ class WorkerPool:
         return worker
 
     def _bury(self, worker: "_Worker") -> int | None:
-        """End a worker that can no longer be used and return its exit code."""
+        """End a worker, let its blocks go, and return its exit code."""
         with self._lock:
             self._workers.remove(worker)
         return worker.end()
