@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from study_factory import bits_of
 
+from fedcad.server import checkpoint as checkpoint_module
 from fedcad.server.checkpoint import Checkpoint, CheckpointStore, Selection
+from fedcad.shared.canonical import hash_of
 from fedcad.shared.errors import CheckpointError
 
 STUDY = "a" * 64
@@ -33,6 +36,26 @@ def make_checkpoint(number: int, *, finished: bool = False) -> Checkpoint:
         2 * number,
         finished,
     )
+
+
+KINDS = ("newest", "first", "apart", "changing")
+
+
+def make_run(kind: str, *, count: int = 5) -> list[Checkpoint]:
+    """Return the checkpoints of rounds 1, 2, … of one run, by what is selected.
+
+    ``newest``: always the round's own model; ``first``: that of round 1; ``apart``: parameters that are in no
+    state, as the initial ones; ``changing``: those of the round before, as with validation.
+    """
+    made = [make_checkpoint(number) for number in range(1, count + 1)]
+    apart = Selection(0, torch.full((4,), 0.25), {"a": (0.5, 7)})
+    chosen = {
+        "newest": [each.selection for each in made],
+        "first": [made[0].selection] * count,
+        "apart": [apart] * count,
+        "changing": [apart, *(each.selection for each in made[:-1])],
+    }[kind]
+    return [replace(each, selection=selection) for each, selection in zip(made, chosen, strict=True)]
 
 
 def latest(folder: Path) -> Checkpoint:
@@ -83,6 +106,71 @@ def test_only_the_two_newest_stay_and_the_finished_one_is_newest(tmp_path: Path)
     assert latest(tmp_path).is_finished
 
 
+@pytest.mark.parametrize(
+    ("kind", "files"),
+    {
+        "newest": ["round-0004", "round-0005"],
+        "first": ["round-0001", "round-0004", "round-0005"],
+        "apart": ["round-0001-selected", "round-0004", "round-0005"],
+        "changing": ["round-0003", "round-0004", "round-0005"],
+    }.items(),
+)
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_parameters_are_written_once_and_stay_while_a_checkpoint_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, files: list[str], is_resumed: bool
+) -> None:
+    """The same files whether one process saves all rounds or each round resumes from the one before."""
+    written: list[str] = []
+    real = checkpoint_module.write_tensors
+
+    def counting(path: Path, tensors: Any) -> str:
+        written.append(path.stem)
+        return real(path, tensors)
+
+    monkeypatch.setattr(checkpoint_module, "write_tensors", counting)
+    store = CheckpointStore(tmp_path)
+    run = make_run(kind)
+    for before, one in zip([None, *run], run, strict=False):
+        next_one = one
+        if is_resumed and before is not None:
+            store = CheckpointStore(tmp_path)
+            resumed = store.latest(STUDY)
+            assert resumed is not None
+            next_one = as_resumed(one, before, resumed)
+        store.save(next_one)
+        assert bits_of(latest(tmp_path)) == bits_of(one)
+    assert [path.stem for path in sorted(tmp_path.glob("*.safetensors"))] == files
+    expected = {f"round-{number:04d}" for number in range(1, 6)}
+    assert len(written) == len(set(written))
+    assert set(written) == expected | ({"round-0001-selected"} if kind in ("apart", "changing") else set())
+
+
+def as_resumed(one: Checkpoint, before: Checkpoint, resumed: Checkpoint) -> Checkpoint:
+    """Return a checkpoint that selects a tensor which a resumed run has read, not the one that was saved."""
+    for saved, read in ((before.selection, resumed.selection.model), (before, resumed.state["model"])):
+        model = saved.model if isinstance(saved, Selection) else saved.state["model"]
+        if one.selection.model is model:
+            return replace(one, selection=replace(one.selection, model=read))
+    return one
+
+
+def test_a_selection_that_is_the_state_comes_back_as_one_tensor(tmp_path: Path) -> None:
+    CheckpointStore(tmp_path).save(make_checkpoint(1))
+    found = latest(tmp_path)
+    assert found.selection.model is found.state["model"]
+
+
+def test_a_damaged_checkpoint_does_not_cost_what_it_may_name(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    first, second, third = make_run("apart", count=3)
+    store.save(first)
+    store.save(second)
+    (tmp_path / "round-0002.json").write_text("{")
+    store.save(third)
+    assert (tmp_path / "round-0001.safetensors").exists()
+    assert bits_of(latest(tmp_path)) == bits_of(third)
+
+
 def test_numbers_are_compared_as_numbers(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     for number in (9999, 10000, 99999, 100000):
@@ -120,14 +208,16 @@ class Interrupted(BaseException):
     pass
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("after", [False, True])
 def test_an_interruption_at_any_step_leaves_the_old_or_the_new_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, after: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, step: str, after: bool
 ) -> None:
     store = CheckpointStore(tmp_path)
-    for number in (1, 2):
-        store.save(make_checkpoint(number))
+    run = make_run(kind, count=6)
+    for one in run[:3]:
+        store.save(one)
     name, count = STEPS[step]
     left = [count]
 
@@ -147,18 +237,43 @@ def test_an_interruption_at_any_step_leaves_the_old_or_the_new_one(
         real = os.fsync if name == "os.fsync" else getattr(Path, name.rpartition(".")[2])
         patch.setattr(name, interrupting(real))
         with pytest.raises(Interrupted):
-            store.save(make_checkpoint(3))
-    found = latest(tmp_path)
-    assert bits_of(found) in (bits_of(make_checkpoint(2)), bits_of(make_checkpoint(3)))
+            store.save(run[3])
+    assert bits_of(latest(tmp_path)) in (bits_of(run[2]), bits_of(run[3]))
     again = CheckpointStore(tmp_path)
-    again.save(make_checkpoint(3))
-    again.save(make_checkpoint(4))
-    assert names(tmp_path) == [
-        f"round-000{number}.{kind}" for number in (3, 4) for kind in ("json", "safetensors")
-    ]
+    for one in run[3:]:
+        again.save(one)
+        assert bits_of(latest(tmp_path)) == bits_of(one)
+    assert [path.stem for path in sorted(tmp_path.glob("*.json"))] == ["round-0005", "round-0006"]
+    named = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    needed = {plain[key]["file"] for plain in named for key in ("state_file", "selected_file")}
+    assert {path.stem for path in tmp_path.glob("*.safetensors")} == needed
 
 
-def test_kill_9_at_any_system_call_of_a_save_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+def test_every_step_of_a_save_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps above are all that a save has, for whatever it writes."""
+    for kind in KINDS:
+        calls: Counter[str] = Counter()
+        store = CheckpointStore(tmp_path / kind)
+        _, second, third = make_run(kind, count=3)
+        store.save(second)
+        with monkeypatch.context() as patch:
+            for name in ("os.fsync", "pathlib.Path.replace"):
+                real = os.fsync if name == "os.fsync" else Path.replace
+                patch.setattr(name, _counting(real, calls, name))
+            store.save(third)
+        assert calls == {"os.fsync": 4, "pathlib.Path.replace": 2}, kind
+
+
+def _counting(real: Callable[..., Any], calls: Counter[str], name: str) -> Callable[..., Any]:
+    def call(*args: Any, **options: Any) -> Any:
+        calls[name] += 1
+        return real(*args, **options)
+
+    return call
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kill_9_at_any_system_call_of_a_save_leaves_a_whole_checkpoint(tmp_path: Path, kind: str) -> None:
     """One process that forks a child for each step; each child dies by SIGKILL in the midst of saving."""
     code = f"""
 import os, signal, sys
@@ -168,11 +283,12 @@ import importlib.util
 spec = importlib.util.spec_from_file_location("checkpoints", {__file__!r})
 checkpoints = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(checkpoints)
-for step in range(14):
+for step in range(20):
     folder = Path({str(tmp_path)!r}) / str(step)
     store = checkpoints.CheckpointStore(folder)
-    store.save(checkpoints.make_checkpoint(1))
-    store.save(checkpoints.make_checkpoint(2))
+    first, second, third = checkpoints.make_run({kind!r}, count=3)
+    store.save(first)
+    store.save(second)
     child = os.fork()
     if child == 0:
         left = [step]
@@ -186,7 +302,7 @@ for step in range(14):
         os.fsync, os.open = killing(os.fsync), killing(os.open)
         Path.open, Path.replace = killing(Path.open), killing(Path.replace)
         Path.unlink = killing(Path.unlink)
-        store.save(checkpoints.make_checkpoint(3))
+        store.save(third)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     print(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
@@ -201,7 +317,7 @@ for step in range(14):
     assert rounds == sorted(rounds)
     assert set(rounds) == {2, 3}
     for step, number in enumerate(rounds):
-        assert bits_of(latest(tmp_path / str(step))) == bits_of(make_checkpoint(number))
+        assert bits_of(latest(tmp_path / str(step))) == bits_of(make_run(kind)[number - 1])
         assert not [name for name in names(tmp_path / str(step)) if name.startswith(".")]
 
 
@@ -241,6 +357,51 @@ def test_torn_files_are_refused_and_the_one_before_is_still_there(
         latest(tmp_path)
     (tmp_path / "round-0002.json").unlink()
     assert bits_of(latest(tmp_path)) == bits_of(make_checkpoint(1))
+
+
+@pytest.mark.parametrize("kind", ["first", "apart", "changing"])
+def test_a_rollback_to_the_checkpoint_before_finds_its_selection(tmp_path: Path, kind: str) -> None:
+    store = CheckpointStore(tmp_path)
+    run = make_run(kind)
+    for one in run[:4]:
+        store.save(one)
+    (tmp_path / "round-0004.json").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="round-0004"):
+        latest(tmp_path)
+    (tmp_path / "round-0004.json").unlink()
+    assert bits_of(latest(tmp_path)) == bits_of(run[2])
+    again = CheckpointStore(tmp_path)
+    again.latest(STUDY)
+    again.save(run[3])
+    again.save(run[4])
+    assert bits_of(latest(tmp_path)) == bits_of(run[4])
+
+
+@pytest.mark.parametrize(("kind", "file"), [("first", "round-0001"), ("apart", "round-0001-selected")])
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_a_damaged_selection_is_refused(tmp_path: Path, kind: str, file: str, is_missing: bool) -> None:
+    store = CheckpointStore(tmp_path)
+    for one in make_run(kind):
+        store.save(one)
+    path = tmp_path / f"{file}.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    if is_missing:
+        path.unlink()
+    with pytest.raises(CheckpointError, match=file):
+        latest(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["../round-0001", "/etc/passwd", "round-1", "round-0001-selected-final", ""])
+def test_a_checkpoint_names_only_files_of_its_folder(tmp_path: Path, file: str) -> None:
+    CheckpointStore(tmp_path).save(make_checkpoint(1))
+    path = tmp_path / "round-0001.json"
+    plain = json.loads(path.read_text())
+    plain.pop("sha256")
+    plain["selected_file"]["file"] = file
+    path.write_text(json.dumps(plain | {"sha256": hash_of(plain)}))
+    with pytest.raises(CheckpointError, match="names the file"):
+        latest(tmp_path)
 
 
 def test_tensors_of_another_round_are_refused(tmp_path: Path) -> None:
