@@ -54,11 +54,11 @@ def _ours(count: int, values: int) -> tuple[float, float]:
 
     aggregator = Aggregator()
     start = time.process_time()
-    aggregator.begin({"model": values})
+    aggregator.begin({"model": values}, {"model": 3 * count}, enrolled=count)
     seconds = time.process_time() - start
     for update in updates(count, values):
         start = time.process_time()
-        aggregator.add({"model": update}, weight=3)
+        aggregator.add({"model": update}, weights={"model": 3})
         seconds += time.process_time() - start
         del update
     start = time.process_time()

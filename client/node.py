@@ -82,7 +82,7 @@ class Node:
             plan=plan.identity,
             round=plan.round,
             site=self._name,
-            weight=self._bench.algorithm.weight(self._count("train")) if vectors else 0,
+            weights=dict(self._bench.algorithm.weights(self._count("train"))) if vectors else {},
             releases=(*sorted(vectors), *sorted(statistics)),
         )
         return Update(header, vectors, statistics)

@@ -14,7 +14,7 @@ from fedcad.client.personal import personal_parameters
 from fedcad.client.workbench import Workbench
 from fedcad.shared.algorithms.interface import Correction
 from fedcad.shared.config.study import OptimizerConfig
-from fedcad.shared.errors import DataError
+from fedcad.shared.errors import DataError, UnsupportedError
 from fedcad.shared.parameters import check_length, flatten, load
 from fedcad.shared.seeds import derive_seed, torch_generator
 from fedcad.shared.tasks.interface import Batch, Objective
@@ -41,6 +41,7 @@ class LocalTrainer:
         ]
         labels = data.labels("train")
         self._cases = len(labels)
+        self._steps = 0
         self._targets = bench.task.targets(labels)
 
     @property
@@ -53,6 +54,28 @@ class LocalTrainer:
         """P, the length of the trained part of a parameter vector."""
         return self._layout.trained_size
 
+    @property
+    def steps(self) -> int:
+        """Number of local steps that the last training took; 0 before any."""
+        return self._steps
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of these steps.
+
+        Raises:
+            UnsupportedError: The task has no objective, or several whose learning rates or intervals differ.
+        """
+        objectives = self._bench.task.objectives()
+        rates = {objective.optimizer.learning_rate for objective in objectives}
+        if len(rates) != 1 or any(objective.interval != 1 for objective in objectives):
+            raise UnsupportedError(
+                f"the task's {len(objectives)} objectives have the learning rates {sorted(rates)}; the "
+                "study's algorithm needs one rate, and each objective's step in every local step; choose "
+                "another algorithm"
+            )
+        return rates.pop()
+
     def train(self, start: Tensor, correct: Correction | None = None) -> Tensor:
         """Train from a flat vector, shape (layout.size,), and return the final one.
 
@@ -64,6 +87,7 @@ class LocalTrainer:
             DataError: There is no training case.
         """
         check_length(self._layout, start)
+        self._steps = 0
         if not self._bench.task.objectives():
             return start.clone()
         if not self.cases:
@@ -74,6 +98,7 @@ class LocalTrainer:
             network.train()
         objectives = [(each, self._optimizer(each)) for each in self._bench.task.objectives()]
         for step, batch in enumerate(self._batches()):
+            self._steps += 1
             for objective, optimizer in objectives:
                 if step % objective.interval == 0:
                     self._step(objective, optimizer, batch, correct)

@@ -85,7 +85,9 @@ def _check_built(networks: Networks, contract: Contract | Terms) -> None:
 
 
 def _describe(entry: Entry | None) -> str:
-    return f"{entry.role} {entry.name} {entry.dtype} {entry.shape}" if entry else "no further entry"
+    if entry is None:
+        return "no further entry"
+    return f"{entry.role} {entry.name} {entry.dtype} {entry.shape}, norm {entry.norm}"
 
 
 def freeze(study: StudyConfig) -> Contract:

@@ -25,8 +25,6 @@ SCALE = float(2**FRACTION_BITS)
 LIMIT = 2**62
 """Bound on |value| · Σ weights in fixed point, and on Σ weights. Rounding moves a sum by at most
 ½ · Σ weights, for which one bit of int64's range is left."""
-UNANNOUNCED_WEIGHT = 2**20
-"""Σ weights of a round where none is announced: values stay below 2¹⁰."""
 BLOCK = 1 << 18
 """Values handled at a time, so that intermediates stay in the processor's cache."""
 MAGIC = 1.5 * 2.0 ** (52 - FRACTION_BITS)
@@ -213,61 +211,72 @@ class Aggregator:
     def __init__(self) -> None:
         """Start closed; :meth:`begin` opens a round."""
         self._sums: dict[str, ExactSum] | None = None
+        self._enrolled = 0
         self._spill: Spill | None = None
 
     def begin(
         self,
         sizes: Mapping[str, int],
+        total_weights: Mapping[str, int],
         *,
-        total_weight: int = UNANNOUNCED_WEIGHT,
+        enrolled: int,
         spill: Spill | None = None,
     ) -> None:
         """Open a round in which every update has exactly these named vectors.
 
         Args:
             sizes: Length of each named vector.
-            total_weight: Σ weight of all updates that may come, known from enrolment. It bounds their values.
+            total_weights: Σ weight of all updates that may come, for each vector, known from enrolment. It
+                bounds their values.
+            enrolled: Number of sites enrolled in the study, for :class:`Sums`.
             spill: Where single updates are kept for algorithms that need them; excludes masking.
 
         Raises:
-            ValueError: No vector is named, or the total weight is negative or above 2⁶².
+            ValueError: No vector is named, not exactly these have a total weight, or one is negative or
+                above 2⁶².
         """
-        if not sizes:
-            raise ValueError("a round needs at least one named vector")
-        self._sums = {name: ExactSum(size, total_weight=total_weight) for name, size in sizes.items()}
+        if not sizes or set(sizes) != set(total_weights):
+            raise ValueError(
+                f"a round needs at least one named vector and a total weight for each; got vectors "
+                f"{sorted(sizes)} and weights of {sorted(total_weights)}"
+            )
+        self._sums = {name: ExactSum(size, total_weight=total_weights[name]) for name, size in sizes.items()}
+        self._enrolled = enrolled
         self._spill = spill
 
-    def add(self, vectors: Mapping[str, NDArray[np.float32]], *, weight: int) -> None:
-        """Add one update: all of its vectors, or none.
+    def add(self, vectors: Mapping[str, NDArray[np.float32]], *, weights: Mapping[str, int]) -> None:
+        """Add one update, each vector with its own weight: all of its vectors, or none.
 
         Raises:
-            InvalidUpdate: A vector is missing, unexpected, of wrong shape or dtype, not finite or too large,
-                or the weight is beyond what is left of the total.
+            InvalidUpdate: A vector or its weight is missing or unexpected, it is of wrong shape or dtype, not
+                finite or too large, or a weight is beyond what is left of the total.
         """
         sums = self._named(vectors)
+        if set(weights) != set(sums):
+            raise InvalidUpdate(f"the update has weights of {sorted(weights)}; expected {sorted(sums)}")
         tensors = {name: _checked_tensor(name, values) for name, values in vectors.items()}
-        largest = {name: sums[name].check(tensor, weight=weight) for name, tensor in tensors.items()}
+        largest = {name: sums[name].check(tensor, weight=weights[name]) for name, tensor in tensors.items()}
         for name, tensor in tensors.items():
-            sums[name]._accumulate(tensor, weight, largest[name])
+            sums[name]._accumulate(tensor, weights[name], largest[name])
         if self._spill is not None:
-            self._spill.add(vectors, weight=weight)
+            self._spill.add(vectors, weights=weights)
 
     def add_partial(self, partial: Mapping[str, ExactSum]) -> None:
         """Add the sums of several updates at once, for aggregation in levels: all of them, or none.
 
         The result is, to the bit, that of adding the updates one by one. Every level opens its sums for the
-        total weight of the whole round, so that all refuse the same updates.
+        total weights of the whole round, so that all refuse the same updates.
 
         Raises:
             InvalidUpdate: A sum is missing, unexpected, empty, of another size or total weight, has more
-                weight than is left, or differs from the others in weight or count; or the round needs single
-                updates.
+                weight than is left, or is of another number of updates than the others; or the round needs
+                single updates.
         """
         sums = self._named(partial)
         if self._spill is not None:
             raise InvalidUpdate("got sums of updates; the study's algorithm needs each update on its own")
-        if len({(each.weight, each.count) for each in partial.values()}) != 1:
-            raise InvalidUpdate("the sums of one partial result differ in weight or count of updates")
+        if len({each.count for each in partial.values()}) != 1:
+            raise InvalidUpdate("the sums of one partial result differ in their number of updates")
         for name, each in partial.items():
             sums[name].check_partial(each)
         for name, each in partial.items():
@@ -280,10 +289,11 @@ class Aggregator:
             InvalidUpdate: No update was added.
         """
         sums, self._sums = self._open(), None
-        first = next(iter(sums.values()))
+        count = next(iter(sums.values())).count
         means = {name: total.mean() for name, total in sums.items()}
+        weights = {name: total.weight for name, total in sums.items()}
         individual = self._spill.updates() if self._spill is not None else ()
-        return Sums(means, first.weight, first.count, individual)
+        return Sums(means, weights, count, self._enrolled, individual)
 
     def _named(self, got: Mapping[str, object]) -> dict[str, ExactSum]:
         """Return the round's sums, or refuse what has other names."""

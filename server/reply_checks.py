@@ -72,6 +72,10 @@ def _check_names(update: Update, plan: RoundPlan, info: SiteInfo) -> None:
         raise InvalidUpdate(f"statistics {', '.join(missing)} are missing; the site enrolled with such cases")
     if ("train" in plan.work) != bool(update.vectors):
         raise InvalidUpdate(f"the answer has vectors {sorted(update.vectors)} for the work {list(plan.work)}")
+    if set(update.header.weights) != set(update.vectors):
+        raise InvalidUpdate(
+            f"the answer has weights of {sorted(update.header.weights)} for vectors {sorted(update.vectors)}"
+        )
     sent, told = sorted([*update.vectors, *update.statistics]), sorted(update.header.releases)
     if sent != told:
         raise InvalidUpdate(f"the answer holds {sent}; its header says that it releases {told}")

@@ -43,6 +43,11 @@ class Cohort:
     sites: Mapping[str, SiteInfo]
     absent: tuple[Participation, ...]
 
+    @property
+    def enrolled(self) -> int:
+        """Number of enrolled sites, ready or absent: the same in every round."""
+        return len(self.sites) + len(self.absent)
+
     @classmethod
     def gather(cls, channel: Channel, study_hash: str) -> "Cohort":
         """Ask every enrolled site whether it is ready for the study of this hash."""
@@ -196,9 +201,10 @@ class StudyRun:
 
     def _open_sums(self, aggregator: Aggregator, cohort: Cohort) -> None:
         spill = self._store.spill() if self._algorithm.needs_individual_updates else None
-        weights = [self._algorithm.weight(info.cases["train"]) for info in cohort.sites.values()]
         sizes = self._algorithm.sizes(self._contract.layout)
-        aggregator.begin(sizes, total_weight=sum(weights), spill=spill)
+        weights = [self._algorithm.weights(info.cases["train"]) for info in cohort.sites.values()]
+        totals = {name: sum(each[name] for each in weights) for name in sizes}
+        aggregator.begin(sizes, totals, enrolled=cohort.enrolled, spill=spill)
 
     def _plans(
         self,
@@ -240,15 +246,17 @@ class StudyRun:
         return Participation(site, Status.COUNTED, weight=weight, delay_s=delay)
 
     def _add(self, update: Update, plan: RoundPlan, info: SiteInfo, collected: Collected) -> int:
-        """Check an update and add it to the running sums; return its weight."""
+        """Check an update and add it to the running sums; return its model's weight."""
         check_update(update, plan=plan, info=info, family=self._statistics)
         if "train" not in plan.work:
             return 0
-        expected = self._algorithm.weight(info.cases["train"])
-        if update.header.weight != expected:
-            raise InvalidUpdate(f"got weight {update.header.weight}; the site enrolled with {expected}")
-        collected.aggregator.add(update.vectors, weight=expected)
-        return expected
+        expected = self._algorithm.weights(info.cases["train"])
+        if update.header.weights != expected:
+            raise InvalidUpdate(
+                f"got weights {update.header.weights}; the site's enrolment gives {dict(expected)}"
+            )
+        collected.aggregator.add(update.vectors, weights=expected)
+        return expected["model"]
 
     def _require_quorum(self, what: str, collected: Collected, event: Mapping[str, Any]) -> None:
         quorum, counted = self._study.participation.quorum, len(collected.counted)

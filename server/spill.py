@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from fedcad.shared.algorithms.interface import WeightedUpdate
 from fedcad.shared.canonical import hash_of_vectors
 
+Weights = tuple[tuple[str, int], ...]
+
 
 class Spill:
     """A folder of the single updates of one round, one file for each vector."""
@@ -23,20 +25,20 @@ class Spill:
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob("*.float32"):
             left.unlink()
-        self._kept: list[tuple[str, int, dict[str, Path]]] = []
+        self._kept: list[tuple[str, Weights, dict[str, Path]]] = []
 
-    def add(self, vectors: Mapping[str, NDArray[np.float32]], *, weight: int) -> None:
-        """Write one update to disk."""
+    def add(self, vectors: Mapping[str, NDArray[np.float32]], *, weights: Mapping[str, int]) -> None:
+        """Write one update and the weight of each of its vectors to disk."""
         paths = {name: self._folder / f"{len(self._kept)}-{name}.float32" for name in vectors}
         for name, path in paths.items():
             np.asarray(vectors[name], dtype=np.float32).tofile(path)
-        self._kept.append((hash_of_vectors(vectors), weight, paths))
+        self._kept.append((hash_of_vectors(vectors), tuple(sorted(weights.items())), paths))
 
     def updates(self) -> tuple[WeightedUpdate, ...]:
         """Return the updates as memory maps, in an order that does not depend on their arrival."""
         return tuple(
-            WeightedUpdate({name: _open(path) for name, path in paths.items()}, weight)
-            for _, weight, paths in sorted(self._kept, key=lambda kept: kept[:2])
+            WeightedUpdate({name: _open(path) for name, path in paths.items()}, dict(weights))
+            for _, weights, paths in sorted(self._kept, key=lambda kept: kept[:2])
         )
 
 

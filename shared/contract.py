@@ -24,7 +24,7 @@ from fedcad.shared.errors import CheckpointError, ProtocolError
 from fedcad.shared.layout import Layout
 from fedcad.shared.version import __version__
 
-FORMAT = 2
+FORMAT = 3
 LARGEST_TEXT = 8 * 2**20
 """Characters of a contract's text: the layout of a network of 50,000 arrays is smaller."""
 _TEXT = "contract.json"

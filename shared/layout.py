@@ -29,6 +29,23 @@ class Role(StrEnum):
     """Personal to a site; never leaves it."""
 
 
+class Norm(StrEnum):
+    """Which normalisation layer an entry belongs to.
+
+    Why in the layout: algorithms that keep normalisation at the site choose entries by it, and the
+    coordinator, which never builds a model, can tell from a contract whether cases of a batch are coupled
+    (``batch``), which patient-level privacy excludes.
+    """
+
+    NONE = "none"
+    """Not of a normalisation layer."""
+    BATCH = "batch"
+    GROUP = "group"
+    INSTANCE = "instance"
+    """Also a group normalisation with one channel in each group."""
+    LAYER = "layer"
+
+
 @dataclass(frozen=True)
 class Entry:
     """One named array of a model.
@@ -38,12 +55,14 @@ class Entry:
         shape: Shape of the array.
         dtype: NumPy name of the type, for instance ``float32``.
         role: What happens to it.
+        norm: Kind of the normalisation layer that it belongs to.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     role: Role
+    norm: Norm = Norm.NONE
 
     @property
     def size(self) -> int:
@@ -88,7 +107,10 @@ class Layout:
 
     def to_plain(self) -> list[list[Any]]:
         """Return the layout as plain data for JSON."""
-        return [[entry.name, list(entry.shape), entry.dtype, entry.role.value] for entry in self.entries]
+        return [
+            [entry.name, list(entry.shape), entry.dtype, entry.role.value, entry.norm.value]
+            for entry in self.entries
+        ]
 
     @classmethod
     def from_plain(cls, plain: list[list[Any]]) -> "Layout":
@@ -98,7 +120,9 @@ class Layout:
             ProtocolError: The data is not a layout, names an entry twice, or has more than 2³¹ values.
         """
         try:
-            entries = tuple(_entry(name, shape, dtype, role) for name, shape, dtype, role in plain)
+            entries = tuple(
+                _entry(name, shape, dtype, role, norm) for name, shape, dtype, role, norm in plain
+            )
         except (TypeError, ValueError) as error:
             raise ProtocolError(f"the layout of the model cannot be read: {error}") from error
         if len({entry.name for entry in entries}) != len(entries):
@@ -109,10 +133,10 @@ class Layout:
         return layout
 
 
-def _entry(name: Any, shape: Any, dtype: Any, role: Any) -> Entry:
+def _entry(name: Any, shape: Any, dtype: Any, role: Any, norm: Any) -> Entry:
     """Return an entry from plain data, converting nothing silently."""
     if not isinstance(name, str) or not isinstance(dtype, str) or not isinstance(shape, list):
-        raise TypeError("an entry is not a name, a list of lengths, a type and a role")
+        raise TypeError("an entry is not a name, a list of lengths, a type, a role and a norm")
     if any(type(length) is not int or length < 0 for length in shape):
         raise ValueError(f"a length in the shape of {name!r} is not a whole number from 0")
-    return Entry(name, tuple(shape), dtype, Role(role))
+    return Entry(name, tuple(shape), dtype, Role(role), Norm(norm))

@@ -19,12 +19,16 @@ LARGEST_HEADER_BYTES = 1_000_000
 LARGEST_WEIGHT = 2**31 - 1
 LARGEST_ROUND = 2**31 - 1
 MOST_RELEASES = 64
+MOST_VECTORS = 16
+"""Most named vectors in one update."""
 _LONGEST_PLACE = 100
 
 Vectors = Mapping[str, NDArray[np.float32]]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Round = Annotated[int, Field(ge=0, le=LARGEST_ROUND)]
+VectorName = Annotated[str, Field(min_length=1, max_length=100)]
+Weight = Annotated[int, Field(ge=1, le=LARGEST_WEIGHT)]
 Cases = Annotated[int, Field(ge=0, le=LARGEST_WEIGHT)]
 Part = Literal["train", "validation", "test"]
 Work = Literal["validate", "train", "test"]
@@ -83,8 +87,8 @@ class Header(Frozen):
     """Round of that plan."""
     site: SiteName
     """Name of the site."""
-    weight: Annotated[int, Field(ge=0, le=LARGEST_WEIGHT)]
-    """Weight of its vectors in the sum."""
+    weights: Annotated[dict[VectorName, Weight], Field(max_length=MOST_VECTORS, default_factory=dict)]
+    """Weight of each of its vectors in the sum, by the vector's name; empty where nothing was trained."""
     releases: Annotated[tuple[str, ...], Field(max_length=MOST_RELEASES, strict=False)] = ()
     """What the update reveals: names of its vectors and statistics."""
 
@@ -105,7 +109,7 @@ class Update:
     """A site's answer to a plan.
 
     Attributes:
-        header: Who answers what, with which weight.
+        header: Who answers what, with which weights.
         vectors: Named flat float32 vectors over the study's layout (``model``: local − global); empty
             where nothing was trained.
         statistics: Named int64 vectors of metric statistics, of the layout of the task's family.

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedcad.shared.errors import InvalidUpdate
-from fedcad.shared.layout import Entry, Layout, Role
+from fedcad.shared.layout import Entry, Layout, Norm, Role
 
 Networks = Mapping[str, nn.Module]
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 # Vectors of messages are read-only on purpose; torch warns that it cannot enforce that.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
@@ -42,14 +44,36 @@ def layout_of(networks: Networks, *, personal: frozenset[str] = frozenset()) -> 
     Raises:
         ValueError: A personal name does not exist.
     """
-    entries = []
+    entries, norms = [], _norms(networks)
     for name, tensor in named_tensors(networks):
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        entries.append(Entry(name, tuple(tensor.shape), dtype, _role(name, tensor, personal)))
+        dtype, norm = str(tensor.dtype).removeprefix("torch."), norms.get(name, Norm.NONE)
+        entries.append(Entry(name, tuple(tensor.shape), dtype, _role(name, tensor, personal), norm))
     unknown = personal - {entry.name for entry in entries}
     if unknown:
         raise ValueError(f"personal entries {sorted(unknown)} are not in the model")
     return Layout(tuple(entries))
+
+
+def _norms(networks: Networks) -> dict[str, Norm]:
+    """Return the kind of normalisation of each tensor that belongs to one, by its name."""
+    return {
+        f"{network}/{path}{'.' if path else ''}{key}": kind
+        for network, module in networks.items()
+        for path, layer in module.named_modules(remove_duplicate=False)
+        if (kind := norm_of(layer)) is not Norm.NONE
+        for key in layer.state_dict()
+    }
+
+
+def norm_of(layer: nn.Module) -> Norm:
+    """Return which normalisation of torch's a layer is, or a subclass of; anything else is none."""
+    if isinstance(layer, _BATCH_NORMS):
+        return Norm.BATCH
+    if isinstance(layer, _INSTANCE_NORMS):
+        return Norm.INSTANCE
+    if isinstance(layer, nn.GroupNorm):
+        return Norm.INSTANCE if layer.num_groups == layer.num_channels else Norm.GROUP
+    return Norm.LAYER if isinstance(layer, nn.LayerNorm | nn.RMSNorm) else Norm.NONE
 
 
 def _role(name: str, tensor: Tensor, personal: frozenset[str]) -> Role:

@@ -17,7 +17,7 @@ from fedcad.server.channel import FIRST_READY_S, Lost, Reply
 from fedcad.server.checkpoint import Checkpoint, CheckpointStore
 from fedcad.server.event_log import EventLog
 from fedcad.server.rounds import StudyRun
-from fedcad.shared.algorithms.interface import Correction
+from fedcad.shared.algorithms.interface import Correction, State
 from fedcad.shared.algorithms.registry import algorithm_for
 from fedcad.shared.canonical import hash_of_vectors
 from fedcad.shared.config.study import StudyConfig
@@ -39,6 +39,9 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "fedavg": {"name": "fedavg"},
     "fedavg-uniform": {"name": "fedavg", "weighting": "uniform"},
     "fedprox": {"name": "fedprox", "proximal_mu": 0.3},
+    "scaffold": {"name": "scaffold"},
+    "scaffold-cases": {"name": "scaffold", "weighting": "cases", "server_learning_rate": 0.5},
+    "fedbn": {"name": "fedbn"},
     **{
         f"fedopt-{name}": {
             "name": "fedopt",
@@ -56,14 +59,17 @@ def make_study(
 ) -> StudyConfig:
     """Return a study of two classes, three rounds; ``changes`` replace whole sections."""
     split = {} if validation else {"train": 0.8, "validation": 0.0, "test": 0.2}
+    chosen = ALGORITHMS[algorithm] if isinstance(algorithm, str) else algorithm
+    # FedBN needs a model with norms; the layout here is the logistic regression's whatever the study says.
+    with_norms = {"name": "cnn", "convolutions": [{"features": 4}]}
     plain: dict[str, Any] = {
         "name": "small",
         "task": {"kind": "classification", "classes": ["normal", "covid19"]},
         "data": {"split": split},
         "preprocessing": {"size": 16},
-        "model": {"name": "logistic-regression"},
+        "model": with_norms if chosen["name"] == "fedbn" else {"name": "logistic-regression"},
         "training": {"optimizer": {"learning_rate": 0.5}, "batch_size": 4, "local_steps": 3},
-        "algorithm": ALGORITHMS[algorithm] if isinstance(algorithm, str) else algorithm,
+        "algorithm": chosen,
         "rounds": 3,
         "evaluation": {"score_bins": 16, "bootstrap_replicates": 2}
         | ({} if validation else {"selection": "last_round"}),
@@ -83,7 +89,8 @@ class LogisticTrainer:
     trained_size = LAYOUT.trained_size
 
     def __init__(self, features: Tensor, labels: Tensor, *, rate: float = 0.5, steps: int = 3) -> None:
-        self._features, self._labels, self._rate, self._steps = features, labels, rate, steps
+        self._features, self._labels, self.learning_rate, self._asked = features, labels, rate, steps
+        self.steps = 0
 
     @property
     def cases(self) -> int:
@@ -91,14 +98,15 @@ class LogisticTrainer:
 
     def train(self, start: Tensor, correct: Correction | None = None) -> Tensor:
         trained = start[: self.trained_size].clone().requires_grad_()
-        for _ in range(self._steps):
+        self.steps = self._asked
+        for _ in range(self.steps):
             logits = logits_of(trained, self._features)
             (gradient,) = torch.autograd.grad(
                 torch.nn.functional.cross_entropy(logits, self._labels), [trained]
             )
             if correct is not None:
                 correct(trained.detach(), gradient)
-            trained = (trained.detach() - self._rate * gradient).requires_grad_()
+            trained = (trained.detach() - self.learning_rate * gradient).requires_grad_()
         return torch.cat([trained.detach(), self._features.mean(0)])
 
 
@@ -114,6 +122,8 @@ class LogisticSite:
     name: str
     contract: Contract
     cases: dict[str, int] = field(default_factory=lambda: {"train": 6, "validation": 4, "test": 3})
+    left: dict[int, State] = field(default_factory=dict)
+    """What each round left at the site."""
 
     def data(self, part: str) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(sum(map(ord, self.name + part)))
@@ -136,15 +146,17 @@ class LogisticSite:
         for work, part in (("validate", "validation"), ("test", "test")):
             if work in plan.work and self.cases[part]:
                 replicates = 1 + (2 if part == "test" else 0)
-                statistics[part] = self._statistics(list(tensors.values()), part, replicates)
+                statistics[part] = self._statistics(_models(tensors), part, replicates)
         if "train" in plan.work:
-            _, trained = algorithm.local({}, tensors, LogisticTrainer(*self.data("train")))
+            state = self.left.get(plan.last_counted_round, algorithm.init_site(LAYOUT))
+            trainer = LogisticTrainer(*self.data("train"))
+            self.left[plan.round], trained = algorithm.local(state, tensors, trainer)
         header = Header(
             study_hash=plan.study_hash,
             plan=plan.identity,
             round=plan.round,
             site=self.name,
-            weight=algorithm.weight(self.cases["train"]) if trained else 0,
+            weights=dict(algorithm.weights(self.cases["train"])) if trained else {},
             releases=(*trained, *statistics),
         )
         return Update(header, {name: vector.numpy() for name, vector in trained.items()}, statistics)
@@ -154,6 +166,10 @@ class LogisticSite:
         outputs = torch.stack([torch.softmax(logits_of(model[:6], features), 1) for model in models]).mean(0)
         weights = np.ones((rows, len(labels)), dtype=np.int64)
         return statistics_for(self.contract.study).collect(outputs.numpy(), labels.numpy(), weights)
+
+
+def _models(vectors: Mapping[str, Tensor]) -> list[Tensor]:
+    return [vectors["model"]] if "model" in vectors else list(vectors.values())
 
 
 Answer = Update | Refusal | Lost

@@ -1,4 +1,4 @@
-"""What the averaging algorithms share: only the model travels, nothing is personal, sites keep nothing."""
+"""What the averaging algorithms share: only the model travels, and sites keep nothing of the algorithm."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from fedcad.shared.algorithms.interface import State, Sums, Trainer, Vectors
-from fedcad.shared.config.study import FedAvgConfig, FedOptConfig, FedProxConfig
+from fedcad.shared.config.study import FedAvgConfig, FedBNConfig, FedOptConfig, FedProxConfig
 from fedcad.shared.layout import Layout
 
 
@@ -15,7 +15,7 @@ class Averaging(ABC):
 
     needs_individual_updates = False
 
-    def __init__(self, config: FedAvgConfig | FedProxConfig | FedOptConfig) -> None:
+    def __init__(self, config: FedAvgConfig | FedProxConfig | FedOptConfig | FedBNConfig) -> None:
         """Keep the weighting."""
         self._weighting = config.weighting
 
@@ -28,13 +28,13 @@ class Averaging(ABC):
         """Do the coordinator's half of a round."""
 
     def personal(self, layout: Layout) -> frozenset[str]:
-        """Nothing is personal."""
+        """Nothing is personal, unless the algorithm says so."""
         del layout
         return frozenset()
 
-    def weight(self, cases: int) -> int:
-        """Return the number of cases, or 1."""
-        return cases if self._weighting == "cases" else 1
+    def weights(self, cases: int) -> Mapping[str, int]:
+        """Return the number of cases, or 1, for the model."""
+        return {"model": cases if self._weighting == "cases" else 1}
 
     def sizes(self, layout: Layout) -> Mapping[str, int]:
         """Only the model travels."""

@@ -22,10 +22,10 @@ changes the gradients in place."""
 
 @dataclass(frozen=True)
 class WeightedUpdate:
-    """One site's vectors and their weight."""
+    """One site's vectors and the weight of each."""
 
     vectors: Mapping[str, Tensor]
-    weight: int
+    weights: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,17 @@ class Sums:
 
     Attributes:
         means: Named weighted means of the sites' vectors, float32.
-        weight: Sum of the weights.
-        count: Number of updates.
+        weights: Sum of the weights of each vector.
+        count: Number of updates, |S|.
+        enrolled: Number of sites enrolled in the study, N, whether or not they took part: it stays the same
+            over the rounds.
         individual: Single updates, sorted by content, for algorithms that need them; memory-mapped.
     """
 
     means: Mapping[str, Tensor]
-    weight: int
+    weights: Mapping[str, int]
     count: int
+    enrolled: int
     individual: Sequence["WeightedUpdate"] = ()
 
 
@@ -56,6 +59,20 @@ class Trainer(Protocol):
     @property
     def trained_size(self) -> int:
         """Length of the trained part at the start of a parameter vector."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Number of optimizer steps that the last training took for each parameter, K; 0 before any."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of each of these steps, η.
+
+        Raises:
+            UnsupportedError: Not all parameters were trained with one rate and the same number of steps.
+        """
         ...
 
     def train(self, start: Tensor, correct: Correction | None = None) -> Tensor:
@@ -73,8 +90,11 @@ class Algorithm(Protocol):
         """Return the names of entries that stay at each site."""
         ...
 
-    def weight(self, cases: int) -> int:
-        """Return the weight of a site with that many training cases."""
+    def weights(self, cases: int) -> Mapping[str, int]:
+        """Return the weights of a site with that many training cases, one for each vector that travels.
+
+        They are whole numbers from 1. That of ``model`` is the one that reports show.
+        """
         ...
 
     def sizes(self, layout: Layout) -> Mapping[str, int]:

@@ -3,10 +3,19 @@
 from typing import assert_never
 
 from fedcad.shared.algorithms.fedavg import FedAvg
+from fedcad.shared.algorithms.fedbn import FedBN
 from fedcad.shared.algorithms.fedopt import FedOpt
 from fedcad.shared.algorithms.fedprox import FedProx
 from fedcad.shared.algorithms.interface import Algorithm
-from fedcad.shared.config.study import AlgorithmConfig, FedAvgConfig, FedOptConfig, FedProxConfig
+from fedcad.shared.algorithms.scaffold import Scaffold
+from fedcad.shared.config.study import (
+    AlgorithmConfig,
+    FedAvgConfig,
+    FedBNConfig,
+    FedOptConfig,
+    FedProxConfig,
+    ScaffoldConfig,
+)
 
 
 def algorithm_for(config: AlgorithmConfig) -> Algorithm:
@@ -17,4 +26,8 @@ def algorithm_for(config: AlgorithmConfig) -> Algorithm:
         return FedProx(config)
     if isinstance(config, FedOptConfig):
         return FedOpt(config)
+    if isinstance(config, ScaffoldConfig):
+        return Scaffold(config)
+    if isinstance(config, FedBNConfig):
+        return FedBN(config)
     assert_never(config)

@@ -183,7 +183,29 @@ class FedOptConfig(Frozen):
     """Optimizer at the coordinator."""
 
 
-AlgorithmConfig = Annotated[FedAvgConfig | FedProxConfig | FedOptConfig, Field(discriminator="name")]
+class ScaffoldConfig(Frozen):
+    """SCAFFOLD: local steps corrected by control variates (Karimireddy et al. 2020)."""
+
+    name: Literal["scaffold"]
+    """Algorithm. Needs the site's optimizer `sgd` without momentum."""
+    weighting: Literal["cases", "uniform"] = "uniform"
+    """Weight of a site's model update (paper: `uniform`); control variates are always averaged uniformly."""
+    server_learning_rate: Annotated[float, Field(gt=0.0, le=10.0)] = 1.0
+    """Global step size η_g."""
+
+
+class FedBNConfig(Frozen):
+    """FedAvg whose normalisation layers stay at the site (Li et al. 2021)."""
+
+    name: Literal["fedbn"]
+    """Algorithm. Needs a model with normalisation layers."""
+    weighting: Literal["cases", "uniform"] = "cases"
+    """Weight of a site's update: its number of training `cases`, or `uniform`."""
+
+
+AlgorithmConfig = Annotated[
+    FedAvgConfig | FedProxConfig | FedOptConfig | ScaffoldConfig | FedBNConfig, Field(discriminator="name")
+]
 
 
 class ParticipationConfig(Frozen):
@@ -261,14 +283,31 @@ class StudyConfig(Frozen):
                 f"training.class_weights has {len(weights)} values for {len(self.task.classes)} classes; "
                 "give one for each class, or none"
             )
-        if self.algorithm.name == "fedopt" and getattr(self.model, "norm", None) == "batch":
-            raise ValueError(
-                "algorithm fedopt with model.norm batch would step running variances like parameters; "
-                "use norm group or algorithm fedavg"
-            )
+        self._check_algorithm()
         if self.evaluation.selection == "best_validation" and self.data.split.validation == 0:
             raise ValueError(
                 "evaluation.selection is best_validation but data.split.validation is 0; "
                 "give validation patients or select last_round"
             )
         return self
+
+    def _check_algorithm(self) -> None:
+        """Refuse an algorithm whose model or local optimizer does not go with it."""
+        norm, optimizer = getattr(self.model, "norm", "none"), self.training.optimizer
+        if self.algorithm.name == "fedopt" and norm == "batch":
+            raise ValueError(
+                "algorithm fedopt with model.norm batch would step running variances like parameters; "
+                "use norm group or algorithm fedavg"
+            )
+        if self.algorithm.name == "fedbn" and norm == "none":
+            raise ValueError(
+                f"algorithm fedbn keeps normalisation layers at the sites, and the model {self.model.name} "
+                "as configured has none; set model.norm, choose a model that has it, or use algorithm fedavg"
+            )
+        if self.algorithm.name == "scaffold" and (optimizer.name != "sgd" or optimizer.momentum):
+            raise ValueError(
+                f"algorithm scaffold with training.optimizer {optimizer.name} of momentum "
+                f"{optimizer.momentum:g}: "
+                "its control variates are mean gradients only after plain SGD steps; set "
+                "training.optimizer.name sgd and momentum 0, or use algorithm fedavg"
+            )

@@ -45,7 +45,7 @@ def test_update_is_what_the_trainer_gives(node, bench, data):
     final = LocalTrainer(Workbench(contract), data, site="a", round_number=3).train(contract.initial)
     assert np.array_equal(answer.vectors["model"], (final - contract.initial).numpy())
     assert answer.vectors["model"].dtype == np.float32
-    assert (answer.header.site, answer.header.round, answer.header.weight) == ("a", 3, 10)
+    assert (answer.header.site, answer.header.round, answer.header.weights) == ("a", 3, {"model": 10})
     assert answer.header.releases == ("model",)
     assert answer.statistics == {}
 
@@ -56,7 +56,7 @@ def test_one_plan_validates_what_came_and_then_trains(node, bench):
     plan, vectors, digest = plan_for(bench, model_of(bench), work=("validate",), round_number=0)
     alone = node.answer(plan, vectors, digest)
     assert np.array_equal(alone.statistics["validation"], both.statistics["validation"])
-    assert alone.header.weight == 0
+    assert alone.header.weights == {}
     assert alone.vectors == {}
     assert both.header.plan != alone.header.plan
 

@@ -48,9 +48,10 @@ def sums_of(algorithm: Algorithm, state: State, sites: list[LogisticSite] = SITE
     for number, site in enumerate(sites):
         _, vectors = algorithm.local(algorithm.init_site(LAYOUT), broadcast, trainer_of(site))
         if number == 0:
-            aggregator.begin(algorithm.sizes(LAYOUT))
-        weight = algorithm.weight(site.cases["train"])
-        aggregator.add({key: vector.numpy() for key, vector in vectors.items()}, weight=weight)
+            totals = dict.fromkeys(algorithm.sizes(LAYOUT), 100)
+            aggregator.begin(algorithm.sizes(LAYOUT), totals, enrolled=len(sites))
+        weights = algorithm.weights(site.cases["train"])
+        aggregator.add({key: vector.numpy() for key, vector in vectors.items()}, weights=weights)
     return aggregator.close()
 
 
@@ -80,15 +81,17 @@ def test_the_broadcast_has_the_model_in_every_round(algorithm: Algorithm) -> Non
         state = run(algorithm, rounds)
         broadcast = algorithm.broadcast(state)
         assert torch.equal(broadcast["model"], state["model"])
-        for vector in broadcast.values():
-            assert (vector.dtype, vector.shape) == (torch.float32, (LAYOUT.size,))
+        for key, vector in broadcast.items():
+            assert (vector.dtype, vector.shape) == (torch.float32, (algorithm.sizes(LAYOUT)[key],))
             assert not vector.requires_grad
 
 
 def test_weights_are_whole_numbers_above_zero_that_do_not_fall_with_cases(algorithm: Algorithm) -> None:
-    weights = [algorithm.weight(cases) for cases in (1, 2, 100, 10**6)]
-    assert all(type(weight) is int and weight > 0 for weight in weights)
-    assert weights == sorted(weights)
+    weights = [algorithm.weights(cases) for cases in (1, 2, 100, 10**6)]
+    for name in algorithm.sizes(LAYOUT):
+        assert all(type(each[name]) is int and each[name] > 0 for each in weights)
+        assert [each[name] for each in weights] == sorted(each[name] for each in weights)
+    assert all(set(each) == set(algorithm.sizes(LAYOUT)) for each in weights)
 
 
 def test_personal_entries_are_entries(algorithm: Algorithm) -> None:
@@ -105,8 +108,8 @@ def test_a_site_sends_float32_vectors_of_the_layout_and_changes_nothing_in_place
     assert bits(broadcast) == before
     assert bits(state) == before_state
     assert "model" in vectors
-    for vector in vectors.values():
-        assert (vector.dtype, vector.shape) == (torch.float32, (LAYOUT.size,))
+    for key, vector in vectors.items():
+        assert (vector.dtype, vector.shape) == (torch.float32, (algorithm.sizes(LAYOUT)[key],))
         assert torch.isfinite(vector).all()
     assert vectors["model"].abs().sum() > 0
     assert all(isinstance(value, torch.Tensor) for value in after.values())
@@ -164,7 +167,7 @@ def test_no_change_leaves_the_first_model(algorithm: Algorithm) -> None:
     """Momentum may carry a later one on; there is none yet."""
     state = algorithm.init_server(INITIAL, LAYOUT)
     zero = {key: torch.zeros_like(value) for key, value in sums_of(algorithm, state).means.items()}
-    assert torch.equal(algorithm.apply(state, Sums(zero, 1, 1))["model"], INITIAL)
+    assert torch.equal(algorithm.apply(state, Sums(zero, dict.fromkeys(zero, 1), 1, 1))["model"], INITIAL)
 
 
 @pytest.mark.parametrize("cases", [1, 6])
@@ -174,10 +177,10 @@ def test_the_mean_of_one_site_is_its_update_whatever_its_weight(algorithm: Algor
     start = algorithm.broadcast(state)
     _, vectors = algorithm.local(algorithm.init_site(LAYOUT), start, trainer_of(SITES[0]))
     results = []
-    for weight in (algorithm.weight(cases), algorithm.weight(10 * cases)):
+    for weights in (algorithm.weights(cases), algorithm.weights(10 * cases)):
         aggregator = Aggregator()
-        aggregator.begin(algorithm.sizes(LAYOUT))
-        aggregator.add({key: vector.numpy() for key, vector in vectors.items()}, weight=weight)
+        aggregator.begin(algorithm.sizes(LAYOUT), weights, enrolled=1)
+        aggregator.add({key: vector.numpy() for key, vector in vectors.items()}, weights=weights)
         sums = aggregator.close()
         torch.testing.assert_close(sums.means["model"], vectors["model"], rtol=0, atol=1.2e-7)
         results.append(algorithm.apply(state, sums)["model"])

@@ -18,7 +18,6 @@ from fedcad.server.aggregation import (
     LIMIT,
     SCALE,
     SMALL,
-    UNANNOUNCED_WEIGHT,
     Aggregator,
     ExactSum,
 )
@@ -279,9 +278,17 @@ def test_nothing_has_no_mean() -> None:
 # The aggregator of a round.
 
 
+def begin(aggregator: Aggregator, total: int = TOTAL, spill: Spill | None = None, **sizes: int) -> None:
+    aggregator.begin(sizes, dict.fromkeys(sizes, total), enrolled=7, spill=spill)
+
+
+def both(weight: int) -> dict[str, int]:
+    return {"model": weight, "variate": weight}
+
+
 def opened(**sizes: int) -> Aggregator:
     aggregator = Aggregator()
-    aggregator.begin(sizes)
+    begin(aggregator, **sizes)
     return aggregator
 
 
@@ -289,14 +296,38 @@ def vector(*values: float) -> Any:
     return np.array(values, dtype=np.float32)
 
 
-def test_several_vectors_share_one_weight() -> None:
+def test_each_vector_has_its_own_weight() -> None:
+    """The model's mean is (1 · 1 + 2 · 4) / 3, the variate's (3 + 9) / 2."""
     aggregator = opened(model=2, variate=1)
-    aggregator.add({"model": vector(1, 2), "variate": vector(3)}, weight=1)
-    aggregator.add({"model": vector(4, 5), "variate": vector(9)}, weight=2)
+    aggregator.add({"model": vector(1, 2), "variate": vector(3)}, weights={"model": 1, "variate": 1})
+    aggregator.add({"model": vector(4, 5), "variate": vector(9)}, weights={"variate": 1, "model": 2})
     sums = aggregator.close()
     assert sums.means["model"].tolist() == [3.0, 4.0]
-    assert sums.means["variate"].tolist() == [7.0]
-    assert (sums.weight, sums.count, tuple(sums.individual)) == (3, 2, ())
+    assert sums.means["variate"].tolist() == [6.0]
+    assert (sums.weights, sums.count, tuple(sums.individual)) == ({"model": 3, "variate": 2}, 2, ())
+    assert sums.enrolled == 7
+
+
+@pytest.mark.parametrize("weights", [{}, {"model": 1}, {"model": 1, "variate": 1, "more": 1}])
+def test_each_vector_has_a_weight_and_nothing_else_has(weights: dict[str, int]) -> None:
+    aggregator = opened(model=1, variate=1)
+    with pytest.raises(InvalidUpdate, match=r"weights of .*expected \['model', 'variate'\]"):
+        aggregator.add({"model": vector(1), "variate": vector(1)}, weights=weights)
+    with pytest.raises(ValueError, match="a total weight for each"):
+        Aggregator().begin({"model": 1, "variate": 1}, weights, enrolled=1)
+
+
+def test_each_vector_has_its_own_total() -> None:
+    """One weight beyond its total refuses the whole update."""
+    aggregator = Aggregator()
+    aggregator.begin({"model": 1, "variate": 1}, {"model": 9, "variate": 2}, enrolled=2)
+    update = {"model": vector(1), "variate": vector(1)}
+    aggregator.add(update, weights={"model": 4, "variate": 1})
+    for weights in ({"model": 6, "variate": 1}, {"model": 5, "variate": 2}):
+        with pytest.raises(InvalidUpdate, match="announced"):
+            aggregator.add(update, weights=weights)
+    aggregator.add(update, weights={"model": 5, "variate": 1})
+    assert aggregator.close().weights == {"model": 9, "variate": 2}
 
 
 BAD = {
@@ -320,50 +351,50 @@ BAD = {
 def test_an_update_is_added_whole_or_not_at_all(kind: str, spoilt: str) -> None:
     aggregator = opened(model=1, variate=1)
     good = {"model": vector(1), "variate": vector(2)}
-    aggregator.add(good, weight=1)
+    aggregator.add(good, weights=both(1))
     with pytest.raises(InvalidUpdate):
-        aggregator.add({**good, spoilt: BAD[kind]}, weight=5)
+        aggregator.add({**good, spoilt: BAD[kind]}, weights=both(5))
     with pytest.raises(InvalidUpdate, match="weight"):
-        aggregator.add(good, weight=0)
+        aggregator.add(good, weights=both(0))
     sums = aggregator.close()
     assert (sums.means["model"].tolist(), sums.means["variate"].tolist()) == ([1.0], [2.0])
-    assert (sums.weight, sums.count) == (1, 1)
+    assert (sums.weights, sums.count) == (both(1), 1)
 
 
 @pytest.mark.parametrize("names", [(), ("model",), ("model", "variate", "more"), ("model", "other")])
 def test_names_must_be_those_of_the_round(names: tuple[str, ...]) -> None:
     aggregator = opened(model=1, variate=1)
     with pytest.raises(InvalidUpdate, match=r"expected \['model', 'variate'\]"):
-        aggregator.add({name: vector(1) for name in names}, weight=1)
+        aggregator.add({name: vector(1) for name in names}, weights=dict.fromkeys(names, 1))
 
 
 def test_a_read_only_vector_is_added_and_stays_as_it_was() -> None:
     values = vector(1, 2)
     values.flags.writeable = False
     aggregator = opened(model=2)
-    aggregator.add({"model": values}, weight=3)
+    aggregator.add({"model": values}, weights={"model": 3})
     assert aggregator.close().means["model"].tolist() == [1.0, 2.0]
     assert values.tolist() == [1.0, 2.0]
 
 
 def test_a_round_must_be_open_and_is_closed_once() -> None:
     with pytest.raises(ValueError, match="begin"):
-        Aggregator().add({"model": vector(1)}, weight=1)
+        Aggregator().add({"model": vector(1)}, weights={"model": 1})
     aggregator = opened(model=1)
-    aggregator.add({"model": vector(1)}, weight=1)
+    aggregator.add({"model": vector(1)}, weights={"model": 1})
     aggregator.close()
     with pytest.raises(ValueError, match="begin"):
         aggregator.close()
     with pytest.raises(ValueError, match="at least one"):
-        Aggregator().begin({})
+        Aggregator().begin({}, {}, enrolled=1)
 
 
 def test_an_empty_round_has_no_mean_and_a_new_one_starts_from_nothing() -> None:
     aggregator = opened(model=1)
     with pytest.raises(InvalidUpdate):
         aggregator.close()
-    aggregator.begin({"model": 1})
-    aggregator.add({"model": vector(2)}, weight=1)
+    begin(aggregator, model=1)
+    aggregator.add({"model": vector(2)}, weights={"model": 1})
     assert aggregator.close().means["model"].tolist() == [2.0]
 
 
@@ -380,10 +411,10 @@ def test_memory_does_not_grow_with_the_number_of_updates(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(torch, "empty", counting)
     tracemalloc.start()
-    aggregator.add(update, weight=1)
+    aggregator.add(update, weights={"model": 1})
     after_one = tracemalloc.get_traced_memory()[0]
     for _ in range(50):
-        aggregator.add(update, weight=1)
+        aggregator.add(update, weights={"model": 1})
     grown = tracemalloc.get_traced_memory()[0] - after_one
     tracemalloc.stop()
     assert allocated
@@ -393,10 +424,10 @@ def test_memory_does_not_grow_with_the_number_of_updates(monkeypatch: pytest.Mon
 
 def test_single_updates_are_kept_only_where_they_were_accepted(tmp_path: Path) -> None:
     aggregator = Aggregator()
-    aggregator.begin({"model": 1}, spill=Spill(tmp_path))
-    aggregator.add({"model": vector(1)}, weight=1)
+    begin(aggregator, model=1, spill=Spill(tmp_path))
+    aggregator.add({"model": vector(1)}, weights={"model": 1})
     with pytest.raises(InvalidUpdate):
-        aggregator.add({"model": vector(np.nan)}, weight=1)
+        aggregator.add({"model": vector(np.nan)}, weights={"model": 1})
     sums = aggregator.close()
     assert [update.vectors["model"].tolist() for update in sums.individual] == [[1.0]]
 
@@ -443,7 +474,7 @@ def partial_of(pairs: Updates, *, total_weight: int = TOTAL) -> dict[str, ExactS
     sums = {name: ExactSum(SIZE, total_weight=total_weight) for name in ("model", "variate")}
     for values, weight in pairs:
         sums["model"].add(torch.from_numpy(values), weight=weight)
-        sums["variate"].add(torch.from_numpy(-2 * values), weight=weight)
+        sums["variate"].add(torch.from_numpy(-2 * values), weight=2 * weight)
     return sums
 
 
@@ -454,15 +485,17 @@ def test_sums_of_sums_are_sums(pairs: Updates, one: int, other: int) -> None:
     flat, levels = Aggregator(), Aggregator()
     cuts = sorted((one, other))
     for aggregator in (flat, levels):
-        aggregator.begin({"model": SIZE, "variate": SIZE}, total_weight=TOTAL)
+        begin(aggregator, total=2 * TOTAL, model=SIZE, variate=SIZE)
     for values, weight in pairs:
-        flat.add({"model": values, "variate": -2 * values}, weight=weight)
+        flat.add({"model": values, "variate": -2 * values}, weights={"model": weight, "variate": 2 * weight})
     for group in filter(None, (pairs[: cuts[0]], pairs[cuts[1] :])):
-        levels.add_partial(partial_of(group))
+        levels.add_partial(partial_of(group, total_weight=2 * TOTAL))
     for values, weight in pairs[cuts[0] : cuts[1]]:
-        levels.add({"model": values, "variate": -2 * values}, weight=weight)
+        levels.add(
+            {"model": values, "variate": -2 * values}, weights={"model": weight, "variate": 2 * weight}
+        )
     expected, found = flat.close(), levels.close()
-    assert (found.weight, found.count) == (expected.weight, expected.count)
+    assert (found.weights, found.count) == (expected.weights, expected.count)
     assert all(torch.equal(found.means[name], expected.means[name]) for name in expected.means)
 
 
@@ -474,9 +507,9 @@ def uneven(name: str) -> dict[str, ExactSum]:
 
 
 def test_a_partial_result_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
-    sizes, honest = {"model": SIZE, "variate": SIZE}, partial_of([(vector(1, 2, 3, 4, 5), 2)])
+    honest = partial_of([(vector(1, 2, 3, 4, 5), 2)])
     aggregator = Aggregator()
-    aggregator.begin(sizes, total_weight=TOTAL)
+    begin(aggregator, model=SIZE, variate=SIZE)
     aggregator.add_partial(honest)
     other = partial_of([(vector(1, 1, 1, 1, 1), 2)], total_weight=TOTAL + 1)
     bad = {
@@ -489,19 +522,18 @@ def test_a_partial_result_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
         with pytest.raises(InvalidUpdate, match=words):
             aggregator.add_partial(partial)
     sums = aggregator.close()
-    assert (sums.weight, sums.count, sums.means["model"].tolist()) == (2, 1, [1.0, 2.0, 3.0, 4.0, 5.0])
-    aggregator.begin(sizes, total_weight=TOTAL, spill=Spill(tmp_path))
+    assert (sums.weights, sums.count) == ({"model": 2, "variate": 4}, 1)
+    assert sums.means["model"].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]
+    begin(aggregator, model=SIZE, variate=SIZE, spill=Spill(tmp_path))
     with pytest.raises(InvalidUpdate, match="each update on its own"):
         aggregator.add_partial(honest)
 
 
 def test_a_round_takes_no_more_weight_than_was_announced() -> None:
     aggregator = Aggregator()
-    aggregator.begin({"model": 1}, total_weight=5)
-    aggregator.add({"model": vector(1)}, weight=5)
+    begin(aggregator, total=5, model=1)
+    aggregator.add({"model": vector(1)}, weights={"model": 5})
     with pytest.raises(InvalidUpdate, match="announced 5"):
-        aggregator.add({"model": vector(1)}, weight=1)
-    assert (sums := aggregator.close()).weight == 5 == sums.count * 5
-    aggregator.begin({"model": 1})
-    with pytest.raises(InvalidUpdate, match=f"announced {UNANNOUNCED_WEIGHT}"):
-        aggregator.add({"model": vector(1)}, weight=UNANNOUNCED_WEIGHT + 1)
+        aggregator.add({"model": vector(1)}, weights={"model": 1})
+    assert (sums := aggregator.close()).weights == {"model": 5}
+    assert sums.count == 1

@@ -24,7 +24,8 @@ def make_plan(*work: Work) -> RoundPlan:
 
 
 def make_update(asked: RoundPlan, vectors: Any = None, statistics: Any = None, **header: Any) -> Update:
-    told = {"study_hash": STUDY, "plan": asked.identity, "round": 5, "site": "a", "weight": 3}
+    told = {"study_hash": STUDY, "plan": asked.identity, "round": 5, "site": "a"}
+    told |= {"weights": dict.fromkeys(vectors or {}, 3)}
     told |= {"releases": (*(vectors or {}), *(statistics or {}))} | header
     return Update(Header(**told), vectors or {}, statistics or {})
 
@@ -169,3 +170,10 @@ def test_refusals_must_be_to_this_plan_from_this_site() -> None:
     for changes in ({"site": "b"}, {"plan": "0" * 64}):
         with pytest.raises(FedCADError, match="the refusal is signed"):
             check_refusal(refusal.model_copy(update=changes), plan=TRAIN, site="a")
+
+
+@pytest.mark.parametrize("weights", [{}, {"control": 1}, {"model": 1, "control": 1}])
+def test_weights_are_those_of_the_vectors_and_no_others(weights: dict[str, int]) -> None:
+    update = make_update(TRAIN, MODEL, {"validation": honest(1)}, weights=weights)
+    with pytest.raises(InvalidUpdate, match=r"weights of .* for vectors \['model'\]"):
+        check(update)

@@ -58,8 +58,8 @@ def weighted_mean(contract: Contract, sites: list[LogisticSite], model: torch.Te
             broadcast_hash=broadcast_hash,
         )
         update = site.answer(plan, {"model": model.numpy()})
-        total += update.header.weight * update.vectors["model"].astype(np.float64)
-        weight += update.header.weight
+        total += update.header.weights["model"] * update.vectors["model"].astype(np.float64)
+        weight += update.header.weights["model"]
     return torch.from_numpy((total / weight).astype(np.float32))
 
 
@@ -182,8 +182,9 @@ MISCHIEF: dict[str, tuple[str, str, Callable[[RoundPlan, Update], Answer]]] = {
     "wrong site": ("rejected", "signed 'a'", with_header(site="a")),
     "wrong study": ("rejected", "another study", with_header(study_hash="0" * 64)),
     "wrong plan": ("rejected", "another plan", with_header(plan="0" * 64)),
-    "too much weight": ("rejected", "weight 7", with_header(weight=7)),
-    "no weight": ("rejected", "weight 0", with_header(weight=0)),
+    "too much weight": ("rejected", "weights {'model': 7}", with_header(weights={"model": 7})),
+    "no weight": ("rejected", "weights of []", with_header(weights={})),
+    "a weight more": ("rejected", "['control', 'model']", with_header(weights={"model": 6, "control": 1})),
     "nan": ("rejected", "NaN", with_vector(put(3, np.nan))),
     "all nan": ("rejected", "NaN", with_vector(put(slice(None), np.nan))),
     "infinite": ("rejected", "NaN or infinity", with_vector(put(0, -np.inf))),
@@ -644,7 +645,7 @@ def test_single_updates_reach_an_algorithm_that_needs_them(tmp_path: Path) -> No
 
         def apply(self, state: dict[str, torch.Tensor], sums: Sums) -> dict[str, torch.Tensor]:
             stacked = torch.stack([update.vectors["model"] for update in sums.individual])
-            assert sorted(update.weight for update in sums.individual) == [4, 6, 8]
+            assert sorted(update.weights["model"] for update in sums.individual) == [4, 6, 8]
             return {"model": state["model"] + stacked.median(0).values}
 
     def run(folder: Path, *, backwards: bool) -> Checkpoint:

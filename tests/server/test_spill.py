@@ -19,19 +19,20 @@ def vector(*values: float) -> np.ndarray:  # type: ignore[type-arg]
 def test_the_order_of_arrival_does_not_show(tmp_path_factory, arrived) -> None:  # type: ignore[no-untyped-def]
     spill = Spill(tmp_path_factory.mktemp("spill"))
     for values, weight in arrived:
-        spill.add({"model": values}, weight=weight)
-    found = [(update.weight, update.vectors["model"].tolist()) for update in spill.updates()]
+        spill.add({"model": values}, weights={"model": weight})
+    found = [(update.weights["model"], update.vectors["model"].tolist()) for update in spill.updates()]
     assert sorted(found) == [(3, [-1.0, 0.0]), (3, [1.0, 2.0]), (3, [1.0, 2.0]), (4, [1.0, 2.0])]
     again = Spill(tmp_path_factory.mktemp("spill"))
     for values, weight in reversed(arrived):
-        again.add({"model": values}, weight=weight)
-    assert [(u.weight, u.vectors["model"].tolist()) for u in again.updates()] == found
+        again.add({"model": values}, weights={"model": weight})
+    assert [(u.weights["model"], u.vectors["model"].tolist()) for u in again.updates()] == found
 
 
 def test_several_vectors_of_one_update_stay_together(tmp_path: Path) -> None:
     spill = Spill(tmp_path)
-    spill.add({"model": vector(1, 2), "variate": vector(3)}, weight=5)
+    spill.add({"model": vector(1, 2), "variate": vector(3)}, weights={"model": 5, "variate": 1})
     (update,) = spill.updates()
+    assert update.weights == {"model": 5, "variate": 1}
     assert update.vectors["model"].tolist() == [1.0, 2.0]
     assert update.vectors["variate"].tolist() == [3.0]
     assert update.vectors["model"].dtype == torch.float32
@@ -39,7 +40,7 @@ def test_several_vectors_of_one_update_stay_together(tmp_path: Path) -> None:
 
 def test_updates_are_not_in_memory_and_writing_to_them_does_not_reach_the_disk(tmp_path: Path) -> None:
     spill = Spill(tmp_path)
-    spill.add({"model": vector(1, 2)}, weight=1)
+    spill.add({"model": vector(1, 2)}, weights={"model": 1})
     spill.updates()[0].vectors["model"][0] = 9
     assert spill.updates()[0].vectors["model"].tolist() == [1.0, 2.0]
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 8
@@ -47,7 +48,7 @@ def test_updates_are_not_in_memory_and_writing_to_them_does_not_reach_the_disk(t
 
 def test_what_an_interrupted_round_left_is_removed_and_other_files_are_not(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    Spill(folder).add({"model": vector(1)}, weight=1)
+    Spill(folder).add({"model": vector(1)}, weights={"model": 1})
     (folder / "note.txt").write_text("mine")
     assert Spill(folder).updates() == ()
     assert [path.name for path in folder.iterdir()] == ["note.txt"]

@@ -30,7 +30,7 @@ vectors = st.dictionaries(
     arrays(np.float32, st.integers(0, 5), elements=st.floats(width=32)),
     min_size=1,
 )
-HEADER = Header(study_hash="0" * 64, plan="1" * 64, round=1, site="a", weight=1)
+HEADER = Header(study_hash="0" * 64, plan="1" * 64, round=1, site="a", weights={"model": 1})
 
 
 def as_bytes(content: RecordDict) -> RecordDict:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcad.shared.errors import ProtocolError
-from fedcad.shared.layout import LARGEST_VECTOR, Entry, Layout, Role
+from fedcad.shared.layout import LARGEST_VECTOR, Entry, Layout, Norm, Role
 
 entries = st.lists(
     st.builds(
@@ -16,6 +16,7 @@ entries = st.lists(
         st.lists(st.integers(0, 4), max_size=3).map(tuple),
         st.sampled_from(["float32", "float64", "float16", "bfloat16", "int64", "bool"]),
         st.sampled_from(Role),
+        st.sampled_from(Norm),
     ),
     max_size=8,
     unique_by=lambda entry: entry.name,
@@ -79,23 +80,25 @@ WRONG: dict[str, Any] = {
     "short entry": [["a", [1], "float32"]],
     "long entry": [["a", [1], "float32", "trained", 0]],
     "text entry": ["abcd"],
-    "name is a number": [[1, [1], "float32", "trained"]],
-    "shape is text": [["a", "12", "float32", "trained"]],
-    "shape is a number": [["a", 1, "float32", "trained"]],
-    "length is text": [["a", ["1"], "float32", "trained"]],
-    "length is a fraction": [["a", [1.5], "float32", "trained"]],
-    "length is a whole float": [["a", [1.0], "float32", "trained"]],
-    "length is infinite": [["a", [float("inf")], "float32", "trained"]],
-    "length is true": [["a", [True], "float32", "trained"]],
-    "negative": [["a", [-1], "float32", "trained"]],
+    "name is a number": [[1, [1], "float32", "trained", "none"]],
+    "shape is text": [["a", "12", "float32", "trained", "none"]],
+    "shape is a number": [["a", 1, "float32", "trained", "none"]],
+    "length is text": [["a", ["1"], "float32", "trained", "none"]],
+    "length is a fraction": [["a", [1.5], "float32", "trained", "none"]],
+    "length is a whole float": [["a", [1.0], "float32", "trained", "none"]],
+    "length is infinite": [["a", [float("inf")], "float32", "trained", "none"]],
+    "length is true": [["a", [True], "float32", "trained", "none"]],
+    "negative": [["a", [-1], "float32", "trained", "none"]],
     "two negatives": [["a", [-1, -1], "float32", "frozen"]],
-    "dtype is none": [["a", [1], None, "trained"]],
+    "dtype is none": [["a", [1], None, "trained", "none"]],
     "unknown role": [["a", [1], "float32", "secret"]],
-    "role is a list": [["a", [1], "float32", ["trained"]]],
-    "twice": [["a", [1], "float32", "trained"], ["a", [2], "float32", "buffer"]],
-    "too large": [["a", [LARGEST_VECTOR + 1], "float32", "trained"]],
-    "too large together": [[name, [2**30 + 1], "float32", "trained"] for name in "ab"],
-    "absurd": [["a", [2**62, 2**62, 2**62], "float32", "trained"]],
+    "role is a list": [["a", [1], "float32", ["trained", "none"]]],
+    "twice": [["a", [1], "float32", "trained", "none"], ["a", [2], "float32", "buffer", "none"]],
+    "too large": [["a", [LARGEST_VECTOR + 1], "float32", "trained", "none"]],
+    "no norm": [["a", [1], "float32", "trained"]],
+    "another norm": [["a", [1], "float32", "trained", "spectral"]],
+    "too large together": [[name, [2**30 + 1], "float32", "trained", "none"] for name in "ab"],
+    "absurd": [["a", [2**62, 2**62, 2**62], "float32", "trained", "none"]],
 }
 
 
@@ -106,4 +109,4 @@ def test_what_is_not_a_layout_is_refused(kind: str) -> None:
 
 
 def test_the_largest_vector_is_allowed() -> None:
-    assert Layout.from_plain([["a", [LARGEST_VECTOR], "float32", "trained"]]).size == LARGEST_VECTOR
+    assert Layout.from_plain([["a", [LARGEST_VECTOR], "float32", "trained", "none"]]).size == LARGEST_VECTOR

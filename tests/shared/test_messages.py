@@ -13,6 +13,7 @@ from fedcad.shared.messages import (
     LARGEST_HEADER_BYTES,
     LARGEST_ROUND,
     LARGEST_WEIGHT,
+    MOST_VECTORS,
     Header,
     Refusal,
     RoundPlan,
@@ -44,7 +45,9 @@ messages = st.one_of(
         plan=hashes,
         round=rounds,
         site=sites,
-        weight=st.integers(0, LARGEST_WEIGHT),
+        weights=st.dictionaries(
+            st.text(min_size=1, max_size=100), st.integers(1, LARGEST_WEIGHT), max_size=MOST_VECTORS
+        ),
         releases=st.lists(st.text(max_size=5), max_size=2).map(tuple),
     ),
     st.builds(Refusal, plan=hashes, site=sites, code=st.sampled_from(["wrong-study", "no-data"])),
@@ -114,7 +117,7 @@ def test_a_plan_carries_no_seed_and_no_privacy_parameter() -> None:
 
 GOOD = {
     RoundPlan: json.loads(encode(PLAN)),
-    Header: {"study_hash": "0" * 64, "plan": "1" * 64, "round": 1, "site": "a", "weight": 1},
+    Header: {"study_hash": "0" * 64, "plan": "1" * 64, "round": 1, "site": "a", "weights": {"model": 1}},
     Refusal: {"plan": "1" * 64, "site": "a", "code": "no-data"},
     SiteInfo: {
         "site": "a",
@@ -143,10 +146,15 @@ WRONG: list[tuple[type[Frozen], str, Any]] = [
     (RoundPlan, "study_hash", "0" * 64 + "\n"),
     (RoundPlan, "last_counted_round", -1),
     (RoundPlan, "seed", 1),
-    (Header, "weight", -1),
-    (Header, "weight", LARGEST_WEIGHT + 1),
-    (Header, "weight", 1.5),
-    (Header, "weight", 10**400),
+    (Header, "weights", {"model": -1}),
+    (Header, "weights", {"model": LARGEST_WEIGHT + 1}),
+    (Header, "weights", {"model": 1.5}),
+    (Header, "weights", {"model": 10**400}),
+    (Header, "weights", {"model": 0}),
+    (Header, "weights", {"": 1}),
+    (Header, "weights", {"x" * 101: 1}),
+    (Header, "weights", {f"v{number}": 1 for number in range(MOST_VECTORS + 1)}),
+    (Header, "weights", [1]),
     (Header, "site", ""),
     (Header, "site", "A"),
     (Header, "site", "../a"),

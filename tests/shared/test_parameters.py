@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fedcad.shared.errors import InvalidUpdate
-from fedcad.shared.layout import Layout, Role
+from fedcad.shared.layout import Layout, Norm, Role
 from fedcad.shared.parameters import (
     FlatParameters,
     check_length,
@@ -257,3 +257,30 @@ def test_nothing_at_all() -> None:
     flat = FlatParameters({}, Layout(()))
     assert len(flat.values) == 0
     assert len(flatten({}, Layout(()))) == 0
+
+
+LAYERS = {
+    Norm.BATCH: [nn.BatchNorm1d(4), nn.BatchNorm2d(4), nn.BatchNorm3d(4), nn.SyncBatchNorm(4)],
+    Norm.INSTANCE: [nn.InstanceNorm2d(4, affine=True, track_running_stats=True), nn.GroupNorm(4, 4)],
+    Norm.GROUP: [nn.GroupNorm(2, 4), nn.GroupNorm(1, 4)],
+    Norm.LAYER: [nn.LayerNorm(4), nn.RMSNorm(4)],
+    Norm.NONE: [nn.Linear(4, 4), nn.Conv2d(4, 4, 1), nn.Embedding(4, 4), nn.MultiheadAttention(4, 2)],
+}
+
+
+@pytest.mark.parametrize("norm", LAYERS)
+def test_every_entry_knows_its_normalisation_layer(norm: Norm) -> None:
+    for layer in LAYERS[norm]:
+        network = nn.Sequential(nn.Linear(1, 1), nn.ModuleDict({"norm": layer}))
+        entries = {entry.name: entry.norm for entry in layout_of({"net": network, "bare": layer}).entries}
+        assert entries["net/0.weight"] is Norm.NONE
+        inside = [name for name in entries if name.startswith(("net/1.", "bare/"))]
+        assert len(inside) == 2 * len(layer.state_dict()) > 0
+        assert {entries[name] for name in inside} == {norm}
+
+
+def test_a_shared_normalisation_layer_is_one_under_each_of_its_names() -> None:
+    norm = nn.BatchNorm2d(2)
+    layout = layout_of({"net": nn.ModuleList([norm, norm])})
+    assert {entry.norm for entry in layout.entries} == {Norm.BATCH}
+    assert len(layout.entries) == 10

@@ -15,7 +15,7 @@ def test_both_halves_must_be_written() -> None:
 @pytest.mark.parametrize(("weighting", "weight"), [("cases", 12), ("uniform", 1)])
 def test_weights_are_cases_or_one(weighting: str, weight: int) -> None:
     config = FedAvgConfig.model_validate({"name": "fedavg", "weighting": weighting})
-    assert FedAvg(config).weight(12) == weight
+    assert FedAvg(config).weights(12) == {"model": weight}
 
 
 def test_only_a_copy_of_the_model_travels_and_sites_keep_nothing() -> None:

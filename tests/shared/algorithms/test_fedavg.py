@@ -13,7 +13,7 @@ from fedcad.shared.config.study import FedAvgConfig
 class Shift:
     """A trainer whose result is known: it adds a constant."""
 
-    cases, trained_size = 1, 2
+    cases, trained_size, steps, learning_rate = 1, 2, 1, 1.0
 
     def __init__(self, amount: float) -> None:
         self.amount = amount
@@ -28,11 +28,11 @@ def round_of(weighting: str) -> torch.Tensor:
     algorithm = FedAvg(FedAvgConfig(name="fedavg", weighting=weighting))  # type: ignore[arg-type]
     state = algorithm.init_server(torch.tensor([10.0, 20.0]), LAYOUT)
     aggregator = Aggregator()
-    aggregator.begin({"model": 2})
+    aggregator.begin({"model": 2}, {"model": 4}, enrolled=2)
     for cases, amount in ((1, 4.0), (3, -8.0)):
         _, update = algorithm.local({}, algorithm.broadcast(state), Shift(amount))
         assert update["model"].tolist() == [amount, amount]
-        aggregator.add({"model": update["model"].numpy()}, weight=algorithm.weight(cases))
+        aggregator.add({"model": update["model"].numpy()}, weights=algorithm.weights(cases))
     return algorithm.apply(state, aggregator.close())["model"]
 
 
@@ -49,7 +49,7 @@ def test_weighted_uniformly() -> None:
 @pytest.mark.parametrize(("weighting", "expected"), [("cases", [1, 7, 10**9]), ("uniform", [1, 1, 1])])
 def test_weights(weighting: str, expected: list[int]) -> None:
     algorithm = FedAvg(FedAvgConfig(name="fedavg", weighting=weighting))  # type: ignore[arg-type]
-    assert [algorithm.weight(cases) for cases in (1, 7, 10**9)] == expected
+    assert [algorithm.weights(cases)["model"] for cases in (1, 7, 10**9)] == expected
 
 
 def test_nothing_is_personal_and_nothing_is_kept_at_a_site() -> None:

@@ -25,7 +25,7 @@ def fedopt(name: str, **changes: Any) -> FedOpt:
 
 
 def sums(delta: Any) -> Sums:
-    return Sums({"model": torch.tensor(delta, dtype=torch.float32)}, 1, 1)
+    return Sums({"model": torch.tensor(delta, dtype=torch.float32)}, {"model": 1}, 1, 1)
 
 
 def run(algorithm: FedOpt, deltas: list[Any], *, through_files: bool = False) -> State:
@@ -127,4 +127,4 @@ def test_the_site_half_is_fedavgs() -> None:
     algorithm = fedopt("adam")
     assert algorithm.personal(LAYOUT) == frozenset()
     assert algorithm.init_site(LAYOUT) == {}
-    assert algorithm.weight(7) == 7
+    assert algorithm.weights(7) == {"model": 7}

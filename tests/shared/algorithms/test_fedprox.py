@@ -94,4 +94,4 @@ def test_a_stronger_pull_stays_nearer_and_a_tiny_one_is_fedavg() -> None:
 def test_nothing_is_personal_and_nothing_is_kept_at_a_site() -> None:
     assert fedprox(1.0).personal(LAYOUT) == frozenset()
     assert fedprox(1.0).init_site(LAYOUT) == {}
-    assert fedprox(1.0).weight(7) == 7
+    assert fedprox(1.0).weights(7) == {"model": 7}

@@ -5,16 +5,27 @@ from typing import Any, get_args
 import pytest
 
 from fedcad.shared.algorithms.fedavg import FedAvg
+from fedcad.shared.algorithms.fedbn import FedBN
 from fedcad.shared.algorithms.fedopt import FedOpt
 from fedcad.shared.algorithms.fedprox import FedProx
 from fedcad.shared.algorithms.registry import algorithm_for
-from fedcad.shared.config.study import AlgorithmConfig, FedAvgConfig, FedOptConfig, FedProxConfig
+from fedcad.shared.algorithms.scaffold import Scaffold
+from fedcad.shared.config.study import (
+    AlgorithmConfig,
+    FedAvgConfig,
+    FedBNConfig,
+    FedOptConfig,
+    FedProxConfig,
+    ScaffoldConfig,
+)
 
 SGD: Any = {"name": "sgd", "learning_rate": 1.0}
 CLASSES: list[tuple[Any, type]] = [
     (FedAvgConfig(name="fedavg"), FedAvg),
     (FedProxConfig(name="fedprox", proximal_mu=0.1), FedProx),
     (FedOptConfig.model_validate({"name": "fedopt", "server_optimizer": SGD}), FedOpt),
+    (ScaffoldConfig(name="scaffold"), Scaffold),
+    (FedBNConfig(name="fedbn"), FedBN),
 ]
 
 

@@ -60,6 +60,24 @@ def test_a_study_needs_little() -> None:
             },
             "running variances",
         ),
+        (
+            STUDY | {"model": {"name": "logistic-regression"}, "algorithm": {"name": "fedbn"}},
+            "logistic-regression as configured has none; set model.norm",
+        ),
+        (
+            STUDY | {"model": {"name": "covid-net", "norm": "none"}, "algorithm": {"name": "fedbn"}},
+            "covid-net as configured has none",
+        ),
+        (
+            with_training(optimizer={"name": "adam", "learning_rate": 0.1})
+            | {"algorithm": {"name": "scaffold"}},
+            "scaffold with training.optimizer adam of momentum 0: .*set training.optimizer.name sgd",
+        ),
+        (
+            with_training(optimizer={"name": "sgd", "learning_rate": 0.1, "momentum": 0.5})
+            | {"algorithm": {"name": "scaffold"}},
+            "of momentum 0.5: .*momentum 0",
+        ),
     ],
 )
 def test_contradictions_are_refused(values: dict[str, Any], reason: str) -> None:
