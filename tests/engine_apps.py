@@ -106,6 +106,11 @@ def _sleep(message: Message, context: Context) -> Message:
     return _reply(message, None, pid=os.getpid())
 
 
+def _sleep_then_double(message: Message, context: Context) -> Message:
+    time.sleep(float(str(message.content.config_records["do"]["seconds"])))
+    return _double(message, context)
+
+
 def _descriptors(message: Message, context: Context) -> Message:
     gc.collect()
     return _reply(message, None, count=len(list(Path("/proc/self/fd").iterdir())))
@@ -119,5 +124,6 @@ _DO = {
     "refuse": _refuse,
     "error": _error,
     "sleep": _sleep,
+    "sleep-then-double": _sleep_then_double,
     "descriptors": _descriptors,
 }

@@ -1,11 +1,14 @@
 """The default engine: an in-memory Flower Grid over persistent worker processes."""
 
 import itertools
+import mmap
 import queue
 import time
 import weakref
+from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,7 +31,23 @@ from fedcad.simulations.engines.worker import Job
 
 _ERROR_CODE = 2
 _WAIT_S = 0.5
+_LARGEST_WASTE = 4
+"""A block of up to so many times the wanted size is used again."""
 _numbers = itertools.count(1)
+
+
+@dataclass(eq=False)
+class _Lent:
+    """A block that workers read, and the jobs that may still do so."""
+
+    block: SharedBlock
+    placements: dict[str, tuple[Placement, ...]]
+    jobs: list["Future[RecordDict]"] = field(default_factory=list)
+
+    def fits(self, size: int) -> bool:
+        """Whether every job is done, so that nobody reads the block, and it has about the wanted size."""
+        is_close = size <= self.block.size <= max(_LARGEST_WASTE * size, mmap.PAGESIZE)
+        return is_close and all(job.done() for job in self.jobs)
 
 
 class InProcessGrid(Grid):
@@ -46,7 +65,8 @@ class InProcessGrid(Grid):
         self._nodes = nodes
         self._finished: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._early: dict[str, Message] = {}
-        self._blocks: dict[tuple[int, ...], tuple[SharedBlock, dict[str, tuple[Placement, ...]]]] = {}
+        self._blocks: dict[tuple[int, ...], _Lent] = {}
+        self._left: deque[_Lent] = deque()
 
     def set_run(self, run: Run) -> None:
         """Do nothing: a grid in memory has one run."""
@@ -115,7 +135,8 @@ class InProcessGrid(Grid):
     def _push(self, message: Message) -> str:
         identity = f"m{next(_numbers)}"
         name_message(message, identity)
-        block, placements = self._block_of(message.content)
+        lent = self._lent_for(message.content)
+        block = lent.block if lent is not None else None
         metadata = metadata_of(message)
         node = message.metadata.dst_node_id
         job = Job(
@@ -123,26 +144,49 @@ class InProcessGrid(Grid):
             node_config=self._nodes[node],
             metadata=metadata,
             block=block.identity if block is not None else None,
-            content=pack(message.content, placements),
+            content=pack(message.content, lent.placements if lent is not None else {}),
         )
-        self._pool.submit(job, block).add_done_callback(partial(self._finish, metadata))
+        future = self._pool.submit(job, block)
+        if lent is not None:
+            lent.jobs.append(future)
+        future.add_done_callback(partial(self._finish, metadata))
         return identity
 
-    def _block_of(self, content: RecordDict) -> tuple[SharedBlock | None, dict[str, tuple[Placement, ...]]]:
+    def _lent_for(self, content: RecordDict) -> "_Lent | None":
         """Return the block that holds a content's arrays; messages that share them share the block."""
         records = list(records_of(content, ArrayRecord).values())
         if not records:
-            return None, {}
+            return None
         key = tuple(id(record) for record in records)
         if key not in self._blocks:
             arrays = arrays_of(content)
             placements, size = layout_arrays(arrays)
-            block = SharedBlock.create(size)
+            block = self._left_block(size) or SharedBlock.create(size)
             write_arrays(arrays, placements, block)
-            self._blocks[key] = (block, placements)
+            self._blocks[key] = _Lent(block, placements)
             for record in records:
-                weakref.finalize(record, self._blocks.pop, key, None)
+                weakref.finalize(record, self._leave, key)
         return self._blocks[key]
+
+    def _leave(self, key: tuple[int, ...]) -> None:
+        """Keep the block of records that have gone for the next ones."""
+        lent = self._blocks.pop(key, None)
+        if lent is not None:
+            self._left.append(lent)
+
+    def _left_block(self, size: int) -> SharedBlock | None:
+        """Return a block that nobody reads any more, under a new name; forget all others.
+
+        Why: fresh pages cost ten times what it takes to write to them, in each round while every site waits.
+        """
+        found: SharedBlock | None = None
+        while self._left:
+            lent = self._left.popleft()
+            if found is None and lent.fits(size):
+                found = lent.block
+        if found is not None:
+            found.rename()
+        return found
 
     def _finish(self, metadata: Mapping[str, Any], future: "Future[RecordDict]") -> None:
         """Turn a finished job into a reply message."""

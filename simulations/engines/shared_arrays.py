@@ -49,7 +49,12 @@ class SharedBlock:
         size = max(size, mmap.PAGESIZE)
         descriptor = _anonymous_file()
         os.ftruncate(descriptor, size)
-        return cls(descriptor, size, f"{os.getpid()}-{next(_numbers)}")
+        return cls(descriptor, size, _new_identity())
+
+    def rename(self) -> None:
+        """Give the block a new identity before other values are written: readers must take it anew."""
+        self.identity = _new_identity()
+        self.views.clear()
 
     def lend(self) -> "ctypes.Array[ctypes.c_char]":
         """Return the block's memory as an object that lives as long as any view of it.
@@ -77,6 +82,10 @@ class SharedBlock:
     def __del__(self) -> None:
         """Close the descriptor; the memory goes when the last view of it has gone."""
         os.close(self._descriptor)
+
+
+def _new_identity() -> str:
+    return f"{os.getpid()}-{next(_numbers)}"
 
 
 def _anonymous_file() -> int:

@@ -93,6 +93,50 @@ def test_blocks_are_shared_by_messages_with_one_record_and_freed_with_it(grid):
     assert grid._blocks == {}
 
 
+def test_a_broadcasts_block_is_used_again_once_nobody_reads_it(grid):
+    record = vectors(1.0)
+    list(grid.send_and_receive([message(node, record) for node in NODES]))
+    [first] = [lent.block for lent in grid._blocks.values()]
+    before = first.identity
+    del record
+    gc.collect()
+    for value in (2.0, 3.0):
+        record = vectors(value, 900)
+        replies = list(grid.send_and_receive([message(node, record) for node in NODES]))
+        assert [lent.block for lent in grid._blocks.values()] == [first]
+        assert first.identity != before
+        assert all(arrays(reply).tolist() == [2 * value] * 900 for reply in replies)
+        del record
+        gc.collect()
+
+
+def test_a_block_that_a_late_site_still_reads_is_not_written(grid):
+    record = vectors(1.0)
+    [late] = grid.push_messages([message(1, record, "sleep-then-double", seconds=1.0)])
+    [early] = [lent.block for lent in grid._blocks.values()]
+    del record
+    gc.collect()
+    [reply] = grid.send_and_receive([message(2, vectors(5.0))])
+    assert arrays(reply)[0] == 10.0
+    assert all(lent.block is not early for lent in [*grid._blocks.values(), *grid._left])
+    found = []
+    while not found:
+        found = list(grid.pull_messages([late]))
+    assert arrays(found[0])[0] == 2.0
+
+
+@pytest.mark.parametrize("size", [10_000, 10])
+def test_a_block_of_a_very_different_size_is_not_kept(grid, size):
+    record = vectors(1.0, 2000)
+    list(grid.send_and_receive([message(1, record)]))
+    [first] = [lent.block for lent in grid._blocks.values()]
+    del record
+    gc.collect()
+    [reply] = grid.send_and_receive([message(1, vectors(7.0, size))])
+    assert arrays(reply).tolist() == [14.0] * size
+    assert all(lent.block is not first for lent in [*grid._blocks.values(), *grid._left])
+
+
 def test_replies_to_other_questions_are_kept_for_who_asks(grid):
     first = list(grid.push_messages([message(1, vectors(1.0))]))
     second = list(grid.push_messages([message(2, vectors(2.0))]))
@@ -158,13 +202,13 @@ def test_two_hundred_jobs_leak_nothing():
                 list(grid.send_and_receive([message(node, record) for node in (1, 2)]))
 
         batch(10)
-        assert falls_to(blocks_here, others + 4), "two blocks for replies, each open and mapped"
+        assert falls_to(blocks_here, others + 6), "two for replies, one for broadcasts: open and mapped"
         here, there = len(descriptors_here()), in_worker()
         batch(100)
-        assert falls_to(blocks_here, others + 4)
+        assert falls_to(blocks_here, others + 6)
         assert falls_to(lambda: len(descriptors_here()), here)
         assert falls_to(in_worker, there)
-    assert falls_to(blocks_here, others), "a closed pool keeps none"
+    assert falls_to(blocks_here, others + 2), "a closed pool keeps none, the grid one"
     assert set(Path("/dev/shm").iterdir()) <= shm
 
 

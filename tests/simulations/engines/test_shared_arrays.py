@@ -124,3 +124,14 @@ def test_failed_mapping_leaves_no_descriptor(tmp_path):
         SharedBlock(descriptor, 100, "x")
     gc.collect()
     assert descriptors() <= before
+
+
+def test_a_renamed_block_is_another_one_with_the_same_memory():
+    places, block = written(ARRAYS)
+    before, view = block.identity, places[0].view(block)
+    block.views[places[0]] = "a reader's note"
+    block.rename()
+    assert block.identity != before
+    assert block.views == {}
+    write({**ARRAYS, "model": ARRAYS["model"] + 1}, places, block)
+    assert np.array_equal(view, ARRAYS["model"] + 1)
