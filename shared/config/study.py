@@ -212,9 +212,20 @@ class ParticipationConfig(Frozen):
     """When a round counts."""
 
     quorum: Annotated[int, Field(ge=1)] = 1
-    """Updates without which a round does not close; the study then stops with its last checkpoint."""
+    """Updates without which a round does not close. A simulation then stops with its last checkpoint; a real
+    study waits for sites and tries the round again, as long as `wait_s` says."""
     deadline_s: Annotated[float, Field(gt=0.0)] = 3600.0
     """Seconds after which missing sites are named and left out of the round."""
+    wait_s: Annotated[float, Field(ge=0.0)] = 604800.0
+    """Seconds that a real study waits below its quorum, its reason shown, before it stops; a week."""
+
+
+class ExchangeConfig(Frozen):
+    """How parameters travel between coordinator and sites."""
+
+    precision: Literal["float32", "float16"] = "float32"
+    """`float16` halves every message. Both sides round before they hash, train or add, so that engines agree;
+    the coordinator goes on adding to its own float32 parameters. Magnitudes above 65504 are refused."""
 
 
 class PrivacyConfig(Frozen):
@@ -268,6 +279,8 @@ class StudyConfig(Frozen):
     """How updates become the next model."""
     rounds: Annotated[int, Field(ge=1, le=100_000)]
     """Number of rounds."""
+    exchange: ExchangeConfig = ExchangeConfig()
+    """How parameters travel."""
     participation: ParticipationConfig = ParticipationConfig()
     """When a round counts."""
     privacy: PrivacyConfig = PrivacyConfig()
