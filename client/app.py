@@ -1,89 +1,143 @@
-"""Flower adapter of the hospital node: messages in, answers out. No arithmetic."""
+"""The hospital's Flower app, as thin as it can be: a message goes to the training worker, its answer back.
+
+Flower starts a process for every message. This one imports neither torch nor anything that reads images, so
+that it starts quickly and stays small; networks and caches are warm in the worker. It interprets nothing.
+"""
 
 import logging
-import traceback
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+import socket
+import time
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from flwr.app import Context, Error, Message, RecordDict
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import Mod
+from numpy.lib import format as npy
+from numpy.typing import NDArray
 
-from fedcad.client.archive.site_data import open_archive
-from fedcad.client.node import Node
-from fedcad.client.workbench import Workbench
-from fedcad.shared.config.load import load_site
-from fedcad.shared.contract import Contract
-from fedcad.shared.errors import FedCADError
-from fedcad.shared.flower_records import answer_content, read_plan
+from fedcad.client.withheld import ERROR_CODE, withhold_reason
+from fedcad.client.worker_protocol import DTYPES, WorkerMessage, connect, receive_message, send_message
+from fedcad.shared.errors import ProtocolError
+from fedcad.shared.flower_records import LiveArray, array_record, records_of
 
-OpenNode = Callable[[Context], Node]
-Describe = Callable[[Exception], str]
+SOCKET_KEY = "worker-socket"
+"""Key of the node's configuration that names the worker's socket."""
+PAUSES_S = (0.2, 1.0, 3.0, 10.0, 30.0)
+"""How long to wait before each new try where the worker ended or nobody listens."""
 _LOG = logging.getLogger("fedcad.client")
-_ERROR_CODE = 4
 
 
-def open_node(context: Context) -> Node:
-    """Open the site whose file ``site-file`` names for the study whose folder ``contract`` names."""
-    config = context.node_config
-    return _open(str(config["site-file"]), str(config["contract"]))
-
-
-@lru_cache(maxsize=1)
-def _open(site_file: str, contract_folder: str) -> Node:
-    bench = Workbench(Contract.load(Path(contract_folder)))
-    path = Path(site_file)
-    site = load_site(path)
-    data = open_archive(site, path.parent, bench.contract.study)
-    return Node(site.name, data, bench, state=path.parent / site.state)
-
-
-def withhold_reason(error: Exception) -> str:
-    """Log at the site why it failed, and return what the coordinator may know: the kind of error only.
-
-    Why: an error's text may hold a path or a value that is a patient's. Of an error that FedCAD did not
-    raise itself, even the site's log gets the place only.
-    """
-    text = str(error) if isinstance(error, FedCADError) else "".join(traceback.format_tb(error.__traceback__))
-    _LOG.error("the site failed: %s: %s", type(error).__name__, text)
-    return f"the site failed ({type(error).__name__}); the site's own log says why"
-
-
-def make_client_app(
-    open_node: OpenNode = open_node, mods: Sequence[Mod] = (), describe: Describe = withhold_reason
-) -> ClientApp:
-    """Return the node's Flower app.
+def make_client_app(pauses_s: Sequence[float] = PAUSES_S) -> ClientApp:
+    """Return the app.
 
     Args:
-        open_node: How a node is opened from its Flower context.
-        mods: Flower mods around every plan (a simulation's faults).
-        describe: What the coordinator is told about an error.
+        pauses_s: As :data:`PAUSES_S`; their number bounds how often a message is tried again.
     """
     client_app = ClientApp()
 
     @client_app.query("ready")
     def ready(message: Message, context: Context) -> Message:
-        return _reply(message, describe, lambda: answer_content(open_node(context).info()))
+        return _reply("ready", message, context, pauses_s)
 
-    @client_app.train(mods=list(mods))
+    @client_app.train()
     def train(message: Message, context: Context) -> Message:
-        return _reply(
-            message,
-            describe,
-            lambda: answer_content(open_node(context).answer(*read_plan(message.content))),
-        )
+        return _reply("train", message, context, pauses_s)
 
     return client_app
 
 
-def _reply(message: Message, describe: Describe, answer: Callable[[], RecordDict]) -> Message:
+def _reply(kind: str, message: Message, context: Context, pauses_s: Sequence[float]) -> Message:
     # The hospital's boundary: Flower would send the text of whatever is raised to the coordinator.
     try:
-        content = answer()
+        path = Path(str(context.node_config[SOCKET_KEY]))
+        answer = _forward(path, to_worker(kind, message.content), pauses_s)
+        if answer.kind == "error":
+            return Message(Error(ERROR_CODE, answer.texts["reason"]), reply_to=message)
+        return Message(from_worker(answer), reply_to=message)
     except Exception as error:  # noqa: BLE001
-        return Message(Error(_ERROR_CODE, describe(error)), reply_to=message)
-    return Message(content, reply_to=message)
+        return Message(Error(ERROR_CODE, withhold_reason(error)), reply_to=message)
+
+
+def _forward(path: Path, message: WorkerMessage, pauses_s: Sequence[float]) -> WorkerMessage:
+    """Send a message and wait for its answer, however long; again where the worker ended meanwhile."""
+    for pause in (*pauses_s, None):
+        try:
+            with connect(path) as connection:
+                answer = _ask(connection, message)
+            if answer is not None:
+                return answer
+            reason = "the worker ended before it answered"
+        except OSError as error:
+            reason = f"{type(error).__name__}: {error.strerror or 'the connection broke'}"
+        if pause is not None:
+            _LOG.warning("the training worker cannot be reached (%s); trying again in %g s", reason, pause)
+            time.sleep(pause)
+    raise ProtocolError(
+        f"the training worker gave no answer in {len(pauses_s) + 1} tries ({reason}); "
+        "its own log says why. The client starts it anew with the next message"
+    )
+
+
+def _ask(connection: socket.socket, message: WorkerMessage) -> WorkerMessage | None:
+    send_message(connection, message)
+    return receive_message(connection)
+
+
+def to_worker(kind: str, content: RecordDict) -> WorkerMessage:
+    """Return a Flower message's content for the worker; arrays are views of the bytes that arrived.
+
+    Raises:
+        ProtocolError: A record or an array is of a kind that never travels.
+    """
+    texts = records_of(content, ConfigRecord)
+    arrays = records_of(content, ArrayRecord)
+    if len(texts) + len(arrays) != len(content):
+        raise ProtocolError("the message has a record that is neither a text nor arrays")
+    return WorkerMessage(
+        kind,
+        {name: _text(record) for name, record in texts.items()},
+        {
+            record: {str(name): _values(array) for name, array in named.items()}
+            for record, named in arrays.items()
+        },
+    )
+
+
+def from_worker(answer: WorkerMessage) -> RecordDict:
+    """Return a worker's answer as the content of a Flower message."""
+    content = RecordDict()
+    for name, text in answer.texts.items():
+        content[name] = ConfigRecord({"json": text})
+    for name, arrays in answer.arrays.items():
+        content[name] = array_record(arrays)
+    return content
+
+
+def _text(record: ConfigRecord) -> str:
+    text = record.get("json")
+    if set(record) != {"json"} or not isinstance(text, str):
+        raise ProtocolError("a record of the message is not one JSON text")
+    return text
+
+
+def _values(array: Array) -> NDArray[Any]:
+    """Return a view of an array's bytes, which must begin with the one right header of their description."""
+    if isinstance(array, LiveArray):
+        return array.values
+    if array.stype != "numpy.ndarray" or array.dtype not in DTYPES:
+        raise ProtocolError("an array of the message is of a type that never travels")
+    dtype, header, shape = DTYPES[array.dtype], BytesIO(), tuple(array.shape)
+    try:
+        npy.write_array_header_1_0(header, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+        data, expected = array.data, header.getvalue()
+        if not data.startswith(expected):
+            raise ProtocolError("an array's bytes are not what its description says")
+        return np.frombuffer(data, dtype=dtype, offset=len(expected)).reshape(shape)
+    except ValueError as error:
+        raise ProtocolError("an array's bytes are too few, too many or not an array") from error
 
 
 app = make_client_app()

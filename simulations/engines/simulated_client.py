@@ -13,10 +13,10 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 
-from fedcad.client.app import make_client_app
 from fedcad.client.archive.site_data import SiteData, open_archive
 from fedcad.client.case_source import CaseSource
 from fedcad.client.node import Node
+from fedcad.client.node_app import make_client_app
 from fedcad.client.workbench import Workbench
 from fedcad.shared.canonical import canonical_json
 from fedcad.shared.config.load import load_site

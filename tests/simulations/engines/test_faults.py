@@ -8,8 +8,8 @@ import tiny_study
 from flwr.app import Context, Message, RecordDict
 from toy_algorithms import plan_for
 
-from fedcad.client.app import make_client_app
 from fedcad.client.node import Node
+from fedcad.client.node_app import make_client_app
 from fedcad.client.workbench import Workbench, freeze
 from fedcad.shared.config.simulation import FaultConfig
 from fedcad.shared.flower_records import array_record, plan_content, read_answer

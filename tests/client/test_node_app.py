@@ -10,7 +10,7 @@ import yaml
 from flwr.app import Context, Message, RecordDict
 from toy_algorithms import plan_for
 
-from fedcad.client.app import make_client_app, open_node
+from fedcad.client.node_app import make_client_app, open_node
 from fedcad.client.workbench import Workbench, freeze
 from fedcad.shared.config.load import load_site
 from fedcad.shared.errors import ArchiveError
@@ -109,7 +109,7 @@ def test_unforeseen_error_is_logged_by_place_only(contract, caplog):
         reply = send(make_client_app(fails), RecordDict(), READY, {})
     assert "KeyError" in reply.error.reason
     assert "DOE" not in reply.error.reason + caplog.text.replace('return {}["DOE^JOHN"]', "")
-    assert "test_app.py" in caplog.text
+    assert "test_node_app.py" in caplog.text
 
 
 def test_broken_message_is_an_error_reply(config):
