@@ -4,6 +4,7 @@ Legend of shapes: B cases in a batch; P trained parameters.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from fedcad.client.augmentation import augment
 from fedcad.client.case_source import CaseSource
 from fedcad.client.personal import personal_parameters
+from fedcad.client.round_checkpoint import RoundCheckpoint, TrainingState
 from fedcad.client.workbench import Workbench
 from fedcad.shared.algorithms.interface import Correction
 from fedcad.shared.config.study import OptimizerConfig
@@ -27,13 +29,22 @@ class LocalTrainer:
     round, so that a repeated round gives the same bits.
     """
 
-    def __init__(self, bench: Workbench, data: CaseSource, *, site: str, round_number: int) -> None:
-        """Bind networks to cases for one round."""
+    def __init__(
+        self,
+        bench: Workbench,
+        data: CaseSource,
+        *,
+        site: str,
+        round_number: int,
+        checkpoint: RoundCheckpoint | None = None,
+    ) -> None:
+        """Bind networks to cases for one round, with a checkpoint inside it where one is given."""
         self._bench = bench
         self._data = data
         self._study = bench.contract.study
         self._layout = bench.contract.layout
         self._place = (site, round_number)
+        self._checkpoint = checkpoint
         self._personal = [
             parameter
             for network in bench.networks
@@ -97,11 +108,16 @@ class LocalTrainer:
         for network in self._bench.networks.values():
             network.train()
         objectives = [(each, self._optimizer(each)) for each in self._bench.task.objectives()]
-        for step, batch in enumerate(self._batches()):
-            self._steps += 1
+        generator = torch_generator(self._study.seed, "augmentation", *self._place)
+        state = TrainingState(self._bench, [optimizer for _, optimizer in objectives], generator)
+        self._steps = self._checkpoint.resume(state) if self._checkpoint else 0
+        for batch in self._batches(generator):
             for objective, optimizer in objectives:
-                if step % objective.interval == 0:
+                if self._steps % objective.interval == 0:
                     self._step(objective, optimizer, batch, correct)
+            self._steps += 1
+            if self._checkpoint:
+                self._checkpoint.after_step(state, self._steps)
         return flatten(self._bench.networks, self._layout)
 
     def _step(
@@ -131,11 +147,10 @@ class LocalTrainer:
             parameters += [parameter, *personal_parameters(self._bench.networks, self._layout, network)]
         return make_optimizer(objective.optimizer, parameters)
 
-    def _batches(self) -> Iterator[Batch]:
-        """Yield the round's batches."""
+    def _batches(self, generator: torch.Generator) -> Iterator[Batch]:
+        """Yield the round's batches after those that were trained on before an interruption."""
         device = self._bench.flat.values.device
-        generator = torch_generator(self._study.seed, "augmentation", *self._place)
-        for indices in self._orders():
+        for indices in islice(self._orders(), self._steps, None):
             inputs = augment(self._study.augmentation, self._data.inputs("train", indices), generator)
             yield Batch(
                 {name: values.to(device) for name, values in inputs.items()},
