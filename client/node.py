@@ -53,9 +53,10 @@ class Node:
     def answer(self, plan: RoundPlan, broadcast: Vectors, broadcast_hash: str) -> Update | Refusal:
         """Do what a plan asks, after checking that it may be done.
 
-        Validation and training see this site's personal entries as of the last round that counted. So does a
-        final test, whichever models it brings: the state folder holds the personal entries of one run, so
-        that models of another run must not be tested here where the algorithm has personal entries.
+        Validation and training see this site's personal entries as of the last round that counted. A plan
+        that only tests sees them as of the round that it names, whichever models it brings: the state folder
+        holds the personal entries of one run, so that models of another run must not be tested here where the
+        algorithm has personal entries.
 
         Args:
             plan: What is asked.
@@ -123,11 +124,11 @@ class Node:
         return evaluate(self._bench, models, data=self._data, part=part, weights=weights)
 
     def _state_for(self, plan: RoundPlan) -> State:
-        """Return the site's state on which a plan builds; a final test, outside the rounds, names none."""
+        """Return the site's state on which a plan builds; a final test takes that of the selected version."""
         first = self._bench.algorithm.init_site(self._contract.layout) | self._bench.first_personal()
-        if "test" in plan.work and plan.last_counted_round == 0:
-            return self._store.committed(first)
-        return self._store.begin(plan.last_counted_round, first)
+        if plan.work == ("test",):
+            return self._store.selected(plan.selected_round, first)
+        return self._store.begin(plan.last_counted_round, first, selected_round=plan.selected_round)
 
     def _train(
         self, plan: RoundPlan, broadcast: dict[str, Tensor], state: State
@@ -138,7 +139,12 @@ class Node:
         trainer = LocalTrainer(self._bench, self._data, site=self._name, round_number=plan.round)
         state, vectors = self._bench.algorithm.local(state, own, trainer)
         personal = personal_state(self._bench.networks, self._contract.layout)
-        self._store.keep(plan.round, state | personal)
+        self._store.keep(
+            plan.round,
+            state | personal,
+            built_on=plan.last_counted_round,
+            selected_round=plan.selected_round,
+        )
         return {name: vector.detach().contiguous().numpy() for name, vector in vectors.items()}
 
 

@@ -5,7 +5,7 @@ the incoming parameters and then trains, so that version r is validated during r
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedcad.server.aggregation import Aggregator
+from fedcad.server.attempts import MOST_NEW_ATTEMPTS, OUTDATED
 from fedcad.server.channel import Channel, Lost, Reply
 from fedcad.server.checkpoint import Checkpoint, CheckpointStore, Selection
+from fedcad.server.conduct import AtOnce, Conduct
 from fedcad.server.event_log import EventLog
 from fedcad.server.participation import Participation, Status
 from fedcad.server.reply_checks import check_refusal, check_update
@@ -61,6 +63,14 @@ class Cohort:
         late = self._of(answers, study_hash)
         return Cohort({**self.sites, **late.sites}, late.absent)
 
+    def without_lost(self, participation: Sequence[Participation]) -> "Cohort":
+        """Take out the sites that were lost in a round: they must say that they are ready before the next."""
+        lost = {part.site: part for part in participation if part.status is Status.LOST}
+        gone = tuple(part for site, part in sorted(lost.items()) if site in self.sites)
+        return Cohort(
+            {site: info for site, info in self.sites.items() if site not in lost}, self.absent + gone
+        )
+
     @classmethod
     def _of(cls, answers: Mapping[str, SiteInfo | Lost], study_hash: str) -> "Cohort":
         sites, absent = {}, []
@@ -85,6 +95,12 @@ class Collected:
     validation: dict[str, NDArray[np.int64]]
     sent_bytes: int = 0
     received_bytes: int = 0
+    attempt: int = 1
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a site has closed the attempt to which the plans belong."""
+        return any(part.status is Status.REFUSED and part.reason in OUTDATED for part in self.participation)
 
     @property
     def counted(self) -> list[str]:
@@ -96,14 +112,30 @@ class StudyRun:
     """One run of one study over one channel."""
 
     def __init__(
-        self, contract: Contract, channel: Channel, *, store: CheckpointStore, log: EventLog
+        self,
+        contract: Contract,
+        channel: Channel,
+        *,
+        store: CheckpointStore,
+        log: EventLog,
+        conduct: Conduct | None = None,
     ) -> None:
-        """Bind the parts together; nothing happens before :meth:`run`."""
+        """Bind the parts together; nothing happens before :meth:`run`.
+
+        Args:
+            contract: The study.
+            channel: To its sites.
+            store: Of its checkpoints.
+            log: Of its rounds.
+            conduct: Between rounds; at once where absent.
+        """
         self._contract = contract
         self._study = contract.study
         self._channel = channel
         self._store = store
         self._log = log
+        self._conduct = conduct or AtOnce()
+        self._attempts = store.attempts()
         self._algorithm = algorithm_for(contract.study.algorithm)
         self._statistics = statistics_for(contract.study)
 
@@ -116,16 +148,30 @@ class StudyRun:
         """
         checkpoint = self._store.latest(self._contract.study_hash) or self.first()
         self._log.truncate(checkpoint.events)
-        if checkpoint.is_finished:
-            return checkpoint
-        cohort = Cohort.gather(self._channel, self._contract.study_hash)
-        while checkpoint.round < self._study.rounds:
-            checkpoint = self._round(checkpoint, cohort)
+        cohort: Cohort | None = None
+        while not checkpoint.is_finished and self._conduct.goes_on():
+            cohort = self._gather(cohort)
+            try:
+                checkpoint, cohort = self._advance(checkpoint, cohort)
+            except QuorumError as error:
+                if not self._conduct.waits(str(error), cohort.absent):
+                    raise
+                self._log.truncate(checkpoint.events)
+                cohort = None
+                continue
             self._store.save(checkpoint)
-            cohort = cohort.with_late_comers(self._channel, self._contract.study_hash)
-        checkpoint = self._finish(checkpoint, cohort)
-        self._store.save(checkpoint)
         return checkpoint
+
+    def _gather(self, cohort: Cohort | None) -> Cohort:
+        if cohort is None:
+            return Cohort.gather(self._channel, self._contract.study_hash)
+        return cohort.with_late_comers(self._channel, self._contract.study_hash)
+
+    def _advance(self, checkpoint: Checkpoint, cohort: Cohort) -> tuple[Checkpoint, Cohort]:
+        """Run the next round, or the last validation."""
+        if checkpoint.round < self._study.rounds:
+            return self._round(checkpoint, cohort)
+        return self._finish(checkpoint, cohort), cohort
 
     def first(self) -> Checkpoint:
         """Return the state before the first round."""
@@ -133,8 +179,8 @@ class StudyRun:
         selection = Selection(0, state["model"])
         return Checkpoint(self._contract.study_hash, 0, state, selection)
 
-    def _round(self, checkpoint: Checkpoint, cohort: Cohort) -> Checkpoint:
-        """Run one round and return the checkpoint after it."""
+    def _round(self, checkpoint: Checkpoint, cohort: Cohort) -> tuple[Checkpoint, Cohort]:
+        """Run one round and return the checkpoint after it, and the cohort without those that were lost."""
         number, started = checkpoint.round + 1, time.monotonic()
         self._log.show({"event": "started", "round": number, "sites": list(cohort.sites)})
         work: tuple[Work, ...] = ("validate", "train") if self._validates else ("train",)
@@ -145,7 +191,7 @@ class StudyRun:
         if self._takes_last or not selection.losses:
             selection = Selection(number, state["model"])
         self._log.append(_round_event(number, collected, time.monotonic() - started))
-        return replace(
+        after = replace(
             checkpoint,
             round=number,
             state=state,
@@ -153,6 +199,7 @@ class StudyRun:
             last_counted=checkpoint.last_counted | dict.fromkeys(collected.counted, number),
             events=checkpoint.events + lines + 1,
         )
+        return after, cohort.without_lost(collected.participation)
 
     def _finish(self, checkpoint: Checkpoint, cohort: Cohort) -> Checkpoint:
         """Validate the last version; a study without validation patients takes it unseen."""
@@ -177,6 +224,15 @@ class StudyRun:
     def _collect(
         self, checkpoint: Checkpoint, cohort: Cohort, number: int, work: tuple[Work, ...]
     ) -> Collected:
+        """Try a round, in a new attempt where sites have closed the one that it belongs to."""
+        for _ in range(MOST_NEW_ATTEMPTS):
+            collected = self._try(checkpoint, cohort, number, work)
+            if not collected.is_outdated:
+                return collected
+            self._attempts.begin_another()
+        return self._try(checkpoint, cohort, number, work)
+
+    def _try(self, checkpoint: Checkpoint, cohort: Cohort, number: int, work: tuple[Work, ...]) -> Collected:
         """Send plans to the cohort and add up what comes back, as it comes back.
 
         Participation then names every enrolled site once, whatever the channel yields.
@@ -186,6 +242,7 @@ class StudyRun:
         collected = Collected(Aggregator(), [], {})
         if "train" in work:
             self._open_sums(collected.aggregator, cohort)
+        collected.attempt = self._attempts.number
         silent = set(plans)
         for reply in self._channel.ask(plans, vectors, self._study.participation.deadline_s):
             if reply.site not in silent:
@@ -220,9 +277,11 @@ class StudyRun:
                 study_hash=self._contract.study_hash,
                 site=site,
                 round=number,
+                attempt=self._attempts.number,
                 work=work,
                 broadcast_hash=broadcast_hash,
                 last_counted_round=checkpoint.last_counted.get(site, 0),
+                selected_round=checkpoint.selection.version,
             )
             for site in cohort.sites
         }
@@ -325,7 +384,7 @@ def _round_event(number: int, collected: Collected, seconds: float) -> dict[str,
     return {
         "event": "round",
         "round": number,
-        "attempt": 1,
+        "attempt": collected.attempt,
         "seconds": round(seconds, 4),
         "bytes_sent": collected.sent_bytes,
         "bytes_received": collected.received_bytes,

@@ -62,6 +62,10 @@ class RoundPlan(Frozen):
     """Hash of the vectors that come along."""
     last_counted_round: Round = 0
     """The last round in which this site's update counted; its state from then is now final."""
+    selected_round: Round = 0
+    """The version that is selected so far: the site keeps its state as of then. In a plan that only tests,
+    the last round up to the selected version in which this site's update counted: its state from then is
+    tested."""
 
     @field_validator("work")
     @classmethod

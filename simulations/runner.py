@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 
-from fedcad.server.app import make_server_app
+from fedcad.server.app import GridChannel, make_server_app
 from fedcad.server.final_test import statistics_of
 from fedcad.server.outcome import MODEL
 from fedcad.shared.config.simulation import SimulationConfig
@@ -157,9 +157,10 @@ class SimulationRun:
         with self._clock.time("baselines_s"):
             self._train(baselines)
         baselines = [run for run in baselines if self._is_usable(run)]
-        models = self._models(federated, baselines)
+        runs = [federated, *baselines]
+        self._note_sites_without_personal_entries(runs, tested)
         with self._clock.time("evaluation_s"):
-            statistics = self._test(federated, tested, models, infos)
+            statistics = self._test(runs, tested, infos)
         trained, tests = {run.name for run in baselines}, [site.name for site in tested]
         return TestResults(
             statistics_for(federated.contract.study),
@@ -230,33 +231,81 @@ class SimulationRun:
                 running.result()
         self._display.update("comparisons, rounds", rounds, rounds)
 
-    def _models(self, federated: Run, baselines: Sequence[Run]) -> dict[str, dict[str, NDArray[np.float32]]]:
-        """Return the parameter vectors of each model: one, or the members of the ensemble."""
-        vectors = {run.name: {"model": _selected(run)} for run in (federated, *baselines)}
-        members = [name for name in vectors if name.startswith("alone-")]
-        if members:
-            vectors["ensemble"] = {name: vectors[name]["model"] for name in members}
-        return vectors
+    def _note_sites_without_personal_entries(
+        self, runs: Sequence[Run], tested: Sequence[SimulatedSite]
+    ) -> None:
+        """Say at which sites a model is tested that kept nothing there: they have the initial entries."""
+        for run in (run for run in runs if run.has_personal):
+            counted = run.selected_rounds()
+            without = [site.name for site in tested if site.name not in counted]
+            if without:
+                self._note(
+                    f"algorithm {run.contract.study.algorithm.name} keeps entries of the model at the sites; "
+                    f"{', '.join(without)} had no part in the model {run.name}, which is tested there with "
+                    "the initial entries"
+                )
 
     def _test(
-        self,
-        federated: Run,
-        sites: Sequence[SimulatedSite],
-        models: Mapping[str, dict[str, NDArray[np.float32]]],
-        infos: Mapping[str, SiteInfo],
+        self, runs: Sequence[Run], sites: Sequence[SimulatedSite], infos: Mapping[str, SiteInfo]
     ) -> dict[str, dict[str, NDArray[np.int64]]]:
-        """Return each model's test statistics at each site."""
-        channel = open_channel(federated.folder, sites, self._pool)
+        """Return each model's test statistics at each site, under the run whose sites it belongs to."""
+        models = models_of(runs)
         enrolled = {site.name: infos[site.name] for site in sites}
-        channel.ready()
-        found = {}
-        for done, (model, vectors) in enumerate(models.items()):
-            self._display.update("testing", done, len(models), model)
-            answered = statistics_of(federated.contract, channel, vectors, sites=enrolled)
+        found, channels = {}, dict[Path, GridChannel]()
+        for done, model in enumerate(models):
+            self._display.update("testing", done, len(models), model.name)
+            channel = channels.get(model.under.folder)
+            if channel is None:
+                channels = {model.under.folder: open_channel(model.under.folder, sites, self._pool)}
+                channel = channels[model.under.folder]
+                channel.ready()
+            answered = statistics_of(
+                model.under.contract,
+                channel,
+                model.vectors,
+                sites=enrolled,
+                selected=model.under.selected_rounds() if model.under.has_personal else {},
+            )
             # In the order of names, not of arrival: sums of floats and results.json must not depend on it.
-            found[model] = dict(sorted(answered.items()))
+            found[model.name] = dict(sorted(answered.items()))
         self._display.update("testing", len(models), len(models))
         return found
+
+
+@dataclass(frozen=True)
+class TestedModel:
+    """A model and where it is tested.
+
+    Attributes:
+        name: Its name in the results.
+        vectors: Its parameters: one vector, or the members of an ensemble.
+        under: The run whose contract and whose sites' states it is tested with: its own where entries of it
+            are personal; whole models share one run, so that sites are opened once for all of them.
+    """
+
+    __test__ = False
+
+    name: str
+    vectors: Mapping[str, NDArray[np.float32]]
+    under: Run
+
+
+def models_of(runs: Sequence[Run]) -> list[TestedModel]:
+    """Return the selected model of each finished run, and the ensemble of those that trained alone.
+
+    Args:
+        runs: The federated run first.
+    """
+    vectors = {run.name: _selected(run) for run in runs}
+    shared = next((run for run in runs if not run.has_personal), runs[0])
+    models = [
+        TestedModel(run.name, {"model": vectors[run.name]}, run if run.has_personal else shared)
+        for run in runs
+    ]
+    members = {name: vector for name, vector in vectors.items() if name.startswith("alone-")}
+    if members:
+        models.append(TestedModel("ensemble", members, shared))
+    return models
 
 
 def _selected(run: Run) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedcad.server.app import GridChannel, serve
 from fedcad.server.event_log import Observer
+from fedcad.server.final_test import counted_up_to
 from fedcad.server.outcome import MODEL, read_outcome
 from fedcad.server.settings import RunSettings
 from fedcad.shared.config.simulation import FaultConfig
@@ -16,9 +17,11 @@ from fedcad.shared.contract import Contract
 from fedcad.shared.errors import FedCADError
 from fedcad.simulations.engines.in_process import InProcessGrid
 from fedcad.simulations.engines.pool import WorkerPool
+from fedcad.simulations.studies import has_personal
 
 CONTRACT = "contract"
 _CHECKPOINTS = "checkpoints"  # where fedcad.server.app keeps them
+_LOG = "rounds.jsonl"
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,21 @@ class Run:
             self.execute(pool, observe)
         if self.is_completed():
             shutil.rmtree(self.folder / _CHECKPOINTS, ignore_errors=True)
+
+    @property
+    def has_personal(self) -> bool:
+        """Whether its models are whole only with what its sites keep in this run's folder."""
+        return has_personal(self.contract)
+
+    def selected_rounds(self) -> dict[str, int]:
+        """Return, for each site that counted, its last counted round of the selected version.
+
+        Raises:
+            CheckpointError: How the run ended, or its log, cannot be read.
+        """
+        outcome = read_outcome(self.folder)
+        version = outcome["selected_version"] if outcome is not None else 0
+        return counted_up_to(self.folder / _LOG, version)
 
     def is_completed(self) -> bool:
         """Whether the folder holds the end of this very study on these sites, without any checkpoint."""

@@ -6,25 +6,17 @@ from dataclasses import replace
 from fedcad.client.workbench import freeze
 from fedcad.shared.config.study import FedAvgConfig, ParticipationConfig, StudyConfig, TrainingConfig
 from fedcad.shared.contract import Contract
-from fedcad.shared.errors import UnsupportedError
 from fedcad.shared.layout import Role
 
 
 def federated(study: StudyConfig, seed: int) -> Contract:
-    """Freeze the study under one seed.
+    """Freeze the study under one seed."""
+    return freeze(study.model_copy(update={"seed": seed}))
 
-    Raises:
-        UnsupportedError: The algorithm keeps entries at the sites. A comparison's models would then be tested
-            with the personal entries of another run, whose state folders its sites do not have.
-    """
-    contract = freeze(study.model_copy(update={"seed": seed}))
-    personal = [entry.name for entry in contract.layout.entries if entry.role is Role.LOCAL]
-    if personal:
-        raise UnsupportedError(
-            f"algorithm.name is {study.algorithm.name!r}, which keeps {len(personal)} entries at the sites; "
-            "simulations compare algorithms without personal entries, choose one of those"
-        )
-    return contract
+
+def has_personal(contract: Contract) -> bool:
+    """Whether entries of the study's model stay at the sites, so that a model is whole only at its sites."""
+    return any(entry.role is Role.LOCAL for entry in contract.layout.entries)
 
 
 def alone(contract: Contract) -> Contract:
@@ -85,7 +77,10 @@ def without_one(contract: Contract, remaining: int) -> Contract:
 
 
 def _with(contract: Contract, training: dict[str, object]) -> Contract:
-    """One participant: FedAvg over one site is plain training, whatever the federated algorithm."""
+    """One participant: FedAvg over one site is plain training, whatever the federated algorithm.
+
+    All of its model travels, so that it can be tested at every site.
+    """
     study = contract.study
     changed = study.model_copy(
         update={
@@ -94,4 +89,4 @@ def _with(contract: Contract, training: dict[str, object]) -> Contract:
             "training": study.training.model_copy(update=training),
         }
     )
-    return replace(contract, study=changed)
+    return freeze(changed) if has_personal(contract) else replace(contract, study=changed)

@@ -1,7 +1,9 @@
 """The last test: statistics of every asked site, or an error that names the site."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 from study_factory import DirectChannel, make_contract, make_sites
 
 from fedcad.server.channel import Lost, Reply
-from fedcad.server.final_test import statistics_of
-from fedcad.shared.errors import FedCADError, InvalidUpdate, ProtocolError
+from fedcad.server.final_test import counted_up_to, statistics_of
+from fedcad.shared.errors import CheckpointError, FedCADError, InvalidUpdate, ProtocolError
+from fedcad.shared.layout import Entry, Layout, Role
 from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update
 from fedcad.shared.metrics.registry import statistics_for
 
@@ -115,3 +118,54 @@ def test_a_site_that_the_channel_forgets_is_named() -> None:
 
     with pytest.raises(ProtocolError, match="no answer from b"):
         statistics_of(CONTRACT, Forgetful(make_sites(CONTRACT)), {"model": MODEL}, sites=infos("a", "b"))
+
+
+LOG = [
+    {"event": "validation", "version": 0},
+    {"event": "round", "round": 1, "participation": [("a", "counted"), ("b", "lost"), ("c", "counted")]},
+    {"event": "round", "round": 2, "participation": [("a", "counted"), ("b", "counted"), ("c", "late")]},
+    {"event": "round", "round": 3, "participation": [("a", "rejected"), ("b", "counted")]},
+    {"event": "last-validation", "round": 0, "participation": [("c", "counted")]},
+]
+
+
+def write_log(path: Path) -> Path:
+    lines = [
+        {**event, "participation": [{"site": s, "status": t} for s, t in event.get("participation", ())]}  # type: ignore[attr-defined]
+        for event in LOG
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [(0, {}), (1, {"a": 1, "c": 1}), (2, {"a": 2, "b": 2, "c": 1}), (3, {"a": 2, "b": 3, "c": 1})],
+)
+def test_the_last_counted_rounds_of_a_version(tmp_path: Path, version: int, expected: dict[str, int]) -> None:
+    assert counted_up_to(write_log(tmp_path / "rounds.jsonl"), version) == expected
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]\n", b'{"event": "round"}\n', b"\xff\n"])
+def test_a_log_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "rounds.jsonl"
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"rounds\.jsonl"):
+            counted_up_to(path, 1)
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="resume the run"):
+        counted_up_to(path, 1)
+
+
+def test_plans_name_the_round_of_each_site() -> None:
+    channel = DirectChannel(make_sites(CONTRACT))
+    statistics_of(CONTRACT, channel, {"model": MODEL}, sites=infos("a", "b"), selected={"b": 7, "c": 9})
+    assert {name: plan.selected_round for name, plan in channel.plans} == {"a": 0, "b": 7}
+
+
+def test_personal_entries_are_never_tested_without_their_rounds() -> None:
+    entries = (*CONTRACT.layout.entries, Entry("classifier/own", (2,), "float32", Role.LOCAL))
+    contract = replace(CONTRACT, layout=Layout(entries))
+    with pytest.raises(ValueError, match="of which rounds"):
+        statistics_of(contract, DirectChannel([]), {"model": MODEL}, sites={})
+    assert statistics_of(contract, DirectChannel([]), {"model": MODEL}, sites={}, selected={}) == {}

@@ -509,6 +509,12 @@ def test_plans_say_which_round_of_each_site_counted_last(tmp_path: Path) -> None
     told = {(name, plan.round): plan.last_counted_round for name, plan in channel.plans}
     assert [told["a", number] for number in (1, 2, 3, 0)] == [0, 1, 2, 3]
     assert [told["b", number] for number in (1, 2, 3, 0)] == [0, 1, 1, 3]
+    chosen = {plan.round: plan.selected_round for _, plan in channel.plans}
+    versions = [event["version"] for event in events(tmp_path) if event["event"] == "validation"]
+    assert versions == [0, 1, 2, 3]
+    assert chosen[1] == chosen[2] == 0
+    assert 0 <= chosen[3] <= 1
+    assert chosen[3] <= chosen[0] <= 2
     work = {plan.round: plan.work for _, plan in channel.plans}
     assert work == {
         1: ("validate", "train"),

@@ -36,6 +36,7 @@ plans = st.builds(
     ),
     broadcast_hash=hashes,
     last_counted_round=rounds,
+    selected_round=rounds,
 )
 messages = st.one_of(
     plans,
@@ -94,6 +95,7 @@ PLAN = RoundPlan(study_hash="0" * 64, site="a", round=3, work=("train",), broadc
         {"study_hash": "2" * 64},
         {"site": "b"},
         {"last_counted_round": 1},
+        {"selected_round": 1},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -112,6 +114,7 @@ def test_a_plan_carries_no_seed_and_no_privacy_parameter() -> None:
         "work",
         "broadcast_hash",
         "last_counted_round",
+        "selected_round",
     }
 
 

@@ -3,12 +3,9 @@ import tiny_study
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_algorithms import LocalNorms
 
 from fedcad.client.training import LocalTrainer
 from fedcad.client.workbench import Workbench
-from fedcad.shared.algorithms.fedavg import FedAvg
-from fedcad.shared.errors import UnsupportedError
 from fedcad.simulations import studies
 
 STEPS = {"optimizer": {"learning_rate": 0.1}, "batch_size": 4, "local_steps": 5}
@@ -98,7 +95,17 @@ def test_one_site_fewer_can_still_reach_the_quorum():
     assert studies.without_one(contract, 2).study.algorithm == contract.study.algorithm
 
 
-def test_algorithms_with_personal_entries_are_refused(monkeypatch):
-    monkeypatch.setattr(FedAvg, "personal", LocalNorms.personal)
-    with pytest.raises(UnsupportedError, match=r"'fedavg', which keeps \d+ entries at the sites"):
-        studies.federated(tiny_study.make_study(), 1)
+BATCH_NORM = {"name": "cnn", "convolutions": [{"features": 4}], "norm": "batch"}
+
+
+def test_comparisons_of_an_algorithm_with_personal_entries_have_whole_models():
+    study = tiny_study.make_study(algorithm={"name": "fedbn"}, model=BATCH_NORM)
+    contract = studies.federated(study, 1)
+    whole = studies.federated(tiny_study.make_study(model=BATCH_NORM), 1)
+    assert studies.has_personal(contract)
+    assert contract.layout.size < whole.layout.size
+    for other in (studies.alone(contract), studies.pooled(contract, [10, 20])):
+        assert not studies.has_personal(other)
+        assert other.study.algorithm.name == "fedavg"
+        assert torch.equal(other.initial, whole.initial)
+    assert studies.without_one(contract, 2).layout == contract.layout
