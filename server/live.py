@@ -190,7 +190,9 @@ class LiveState:
 
     def _started(self, event: Event) -> None:
         sites = [str(site) for site in event["sites"]]
-        self._go_on(phase="training", round=int(event["round"]), waiting_for=sorted(sites))
+        if not self._waits_in_vain(sites):
+            self._go_on(phase="training", waiting_for=sorted(sites))
+        self._plain["round"] = int(event["round"])
         for entry in self._sites.values():
             entry.update(status="", reason="")
         for site in sites:
@@ -203,7 +205,7 @@ class LiveState:
         if status not in ("late", "lost"):
             entry["last_contact"] = self._clock()
         self._plain["waiting_for"] = [name for name in self._plain["waiting_for"] if name != site]
-        if not self._plain["waiting_for"]:
+        if not self._plain["waiting_for"] and self._plain["phase"] == "training":
             self._plain["phase"] = "summing"
 
     def _closed(self, event: Event) -> None:
@@ -213,7 +215,13 @@ class LiveState:
             entry.update(phase="", status=str(part["status"]), reason=str(part["reason"]))
 
     def _stopped(self, event: Event) -> None:
-        self._go_on(phase="stopped", reason=str(event.get("reason", "")), waiting_for=[])
+        if not self._waits_in_vain([]):
+            self._go_on(phase="below quorum", reason=str(event.get("reason", "")), waiting_for=[])
+
+    def _waits_in_vain(self, sites: Iterable[str]) -> bool:
+        """Whether a wait goes on: a round is tried again, but none of those waited for is back."""
+        is_waiting = self._plain["phase"] == WAITING and self._plain["reason"]
+        return bool(is_waiting) and set(self._plain["waiting_for"]).isdisjoint(sites)
 
     def _go_on(self, **changes: Any) -> None:
         self._plain |= {"reason": "", "until": None} | changes

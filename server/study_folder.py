@@ -204,11 +204,12 @@ class StudyFolder:
         """Return what the seal says (its signature is not checked here), or None where there is none."""
         path = self.path / "seal.json"
         with _plain_errors(path, "submit the study again, or restore the file from a backup"):
-            plain = _read_object(path)
-            if plain is None:
+            signed = _read_object(path)
+            if signed is None:
                 return None
-            texts = {key: str(plain[key]) for key in ("name", "study_hash", "issued", "expires")}
-            return Seal(version=int(plain["version"]), **texts)
+            plain = signed["seal"]
+            texts = {key: str(plain[key]) for key in ("study_hash", "issued", "expires")}
+            return Seal(name=str(plain["study"]), version=int(plain["version"]), **texts)
 
     def outcome(self) -> Outcome | None:
         """Return how the run ended, or None where it has not."""
