@@ -1,0 +1,22 @@
+"""The coordinator's executor: ``python -m fedcad.server.executor FOLDER`` starts a process for each run."""
+
+import sys
+from pathlib import Path
+
+from fedcad.server.superlink import LOOPBACK
+from fedcad.shared.supervision import die_with_supervisor
+
+
+def main(folder: Path) -> None:
+    """Start the ServerApp of every run of a consortium, until SIGTERM."""
+    from fedcad.server.consortium import Consortium
+    from fedcad.shared.flower_internals.tasks import run_executor
+
+    die_with_supervisor()
+    consortium = Consortium.load(folder)
+    secret = (consortium.keys / "superexec.secret").read_bytes()
+    run_executor(f"{LOOPBACK}:{consortium.config.control_port}", consortium.ca_certificate, secret)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,203 @@
+"""The coordinator's SuperLink: ``python -m fedcad.server.superlink FOLDER``.
+
+flwr serves three APIs on one port: Fleet, which every node must reach, and Control and Runtime, through which
+whoever reaches them can start code. Without user accounts in flwr, anyone who can open the port could. Here
+one process listens twice: on the public address only paths of the Fleet API exist, everything else is 404;
+all of it exists on a port that is bound to loopback.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedcad.shared.supervision import die_with_supervisor
+
+if TYPE_CHECKING:
+    from fedcad.server.consortium import Consortium
+
+FLEET_PATHS = "/v1/fleet/"
+LOOPBACK = "127.0.0.1"
+LARGEST_BODY_BYTES = 32 * 2**20
+"""flwr's messages travel in pieces of at most 5 MB; without a limit, flwr reads any body whole."""
+_PRIVATE_UMASK = 0o077
+_KEEP_ALIVE_S = 75
+_SHUTDOWN_S = 3
+_BACKLOG = 1024
+_LONGEST_SIZE = 12
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class SuperLinkPlaces:
+    """Where a SuperLink listens and what it reads.
+
+    Attributes:
+        listen: Public ``host:port``.
+        control_port: Port on loopback for everything else; 0 takes a free one.
+        database: SQLite file; made with mode 0600.
+        certificate: Server certificate, PEM; names the public host, ``localhost`` and 127.0.0.1.
+        key: Its private key.
+        ca_certificate: Certificate of the consortium's CA.
+        executor_secret: File of the secret that the executor must know.
+    """
+
+    listen: str
+    control_port: int
+    database: Path
+    certificate: Path
+    key: Path
+    ca_certificate: Path
+    executor_secret: Path
+
+    @classmethod
+    def of(cls, consortium: "Consortium") -> "SuperLinkPlaces":
+        """Return the places of a consortium."""
+        return cls(
+            listen=consortium.config.listen,
+            control_port=consortium.config.control_port,
+            database=consortium.database,
+            certificate=consortium.server_certificate,
+            key=consortium.keys / "server.key",
+            ca_certificate=consortium.ca_certificate,
+            executor_secret=consortium.keys / "superexec.secret",
+        )
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of flwr's SuperLink; all of them may be read by everyone on the machine."""
+        return [
+            *("--host", LOOPBACK, "--port", str(max(1, self.control_port))),
+            *("--database", str(self.database)),
+            *("--ssl-certfile", str(self.certificate), "--ssl-keyfile", str(self.key)),
+            *("--ssl-ca-certfile", str(self.ca_certificate)),
+            *("--isolation", "process", "--superexec-auth-secret-file", str(self.executor_secret)),
+            *("--enable-supernode-auth", "--disable-runtime-dependency-installation"),
+        ]
+
+
+def fence(application: Application, control_port: int) -> Application:
+    """Return an application of which the public sees only the Fleet API, in bodies of bounded size.
+
+    Args:
+        application: The whole of it.
+        control_port: Port on loopback on which all of it is served; whatever comes through another socket is
+            the public. The port is the kernel's, not the request's.
+    """
+
+    async def fenced(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or scope.get("server") == (LOOPBACK, control_port):
+            await application(scope, receive, send)
+        elif scope["type"] != "http" or not is_fleet_path(scope["path"]):
+            await _answer(send, 404)
+        elif _declared_size(scope) > LARGEST_BODY_BYTES:
+            await _answer(send, 413)
+        else:
+            await application(scope, _bounded(receive), send)
+
+    return fenced
+
+
+def is_fleet_path(path: str) -> bool:
+    """Whether a path belongs to the Fleet API, however it is written."""
+    return path.startswith(FLEET_PATHS) and ".." not in path and "//" not in path
+
+
+async def _answer(send: Send, status: int) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _declared_size(scope: Scope) -> int:
+    for name, value in scope.get("headers", ()):
+        if name == b"content-length":
+            return int(value) if value.isdigit() and len(value) < _LONGEST_SIZE else LARGEST_BODY_BYTES + 1
+    return 0
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Return a receiver that hangs up on a body that grows too large; it may not have said its size."""
+    received = 0
+
+    async def bounded() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        return {"type": "http.disconnect"} if received > LARGEST_BODY_BYTES else message
+
+    return bounded
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of ``host:port`` or ``[v6]:port``."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def serve(
+    places: SuperLinkPlaces, ready: Callable[[int, int], None] = lambda _public, _control: None
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        places: Addresses and files.
+        ready: Told the public and the control port once both are bound.
+
+    Raises:
+        OSError: An address cannot be bound.
+    """
+    import uvicorn
+
+    from fedcad.shared.flower_internals.superlink import log_settings, superlink_application
+
+    # The database and the files that SQLite puts beside it are made by flwr, readable by all by default.
+    os.umask(_PRIVATE_UMASK)
+    control = _bind(LOOPBACK, places.control_port)
+    public = _bind(*split_address(places.listen))
+    control_port = control.getsockname()[1]
+    if ready is not None:
+        ready(public.getsockname()[1], control_port)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            fence(superlink_application(places.arguments()), control_port),
+            access_log=True,
+            log_config=log_settings(),
+            proxy_headers=False,
+            server_header=False,
+            ssl_certfile=str(places.certificate),
+            ssl_keyfile=str(places.key),
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_SHUTDOWN_S,
+        )
+    )
+    asyncio.run(server.serve(sockets=[control, public]))
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((host, port))
+    bound.listen(_BACKLOG)
+    bound.set_inheritable(False)
+    return bound
+
+
+def main(folder: Path) -> None:
+    """Serve the consortium of a folder."""
+    from fedcad.server.consortium import Consortium
+
+    die_with_supervisor()
+    serve(SuperLinkPlaces.of(Consortium.load(folder)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
