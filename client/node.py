@@ -15,6 +15,7 @@ from fedcad.client.training import LocalTrainer
 from fedcad.client.workbench import Workbench
 from fedcad.shared.algorithms.interface import State
 from fedcad.shared.canonical import canonical_json
+from fedcad.shared.exchange import rounded
 from fedcad.shared.messages import Header, Objection, Refusal, RoundPlan, SiteInfo, Update, Vectors, Work
 from fedcad.shared.metrics.bootstrap import patient_weights
 from fedcad.shared.parameters import tensor_of
@@ -145,7 +146,8 @@ class Node:
             built_on=plan.last_counted_round,
             selected_round=plan.selected_round,
         )
-        return {name: vector.detach().contiguous().numpy() for name, vector in vectors.items()}
+        arrays = {name: vector.detach().contiguous().numpy() for name, vector in vectors.items()}
+        return rounded(arrays, self._contract.study.exchange.precision)
 
 
 def _evaluated(vectors: Mapping[str, Tensor]) -> list[Tensor]:

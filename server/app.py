@@ -13,6 +13,8 @@ from fedcad.server.event_log import EventLog, Observer
 from fedcad.server.outcome import write_outcome
 from fedcad.server.rounds import StudyRun
 from fedcad.server.settings import RunSettings
+from fedcad.server.study_folder import StudyFolder
+from fedcad.server.submission import SEAL
 from fedcad.shared.contract import Contract
 from fedcad.shared.errors import ProtocolError, QuorumError
 from fedcad.shared.flower_records import (
@@ -199,7 +201,14 @@ def make_server_app(observe: Observer | None = None) -> ServerApp:
 
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
-        serve(grid, Path(str(context.run_config["run-directory"])), observe)
+        folder = Path(str(context.run_config["run-directory"]))
+        if (folder / SEAL).exists():
+            # Imported late: simulations have neither keys nor sites to enrol.
+            from fedcad.server.deployment import serve_study
+
+            serve_study(grid, StudyFolder(folder))
+        else:
+            serve(grid, folder, observe)
 
     return server_app
 

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from fedcad.server.attempts import Attempts
 from fedcad.server.spill import Spill
 from fedcad.server.tensor_file import write_tensors
 from fedcad.shared.algorithms.interface import State
@@ -134,6 +135,14 @@ class CheckpointStore:
         checkpoint, state, selected = self._read(names[-1], study_hash)
         self._remember(checkpoint, state, selected)
         return checkpoint
+
+    def attempts(self) -> Attempts:
+        """Return the number of the present attempt, which outlives every checkpoint.
+
+        Raises:
+            CheckpointError: It cannot be read.
+        """
+        return Attempts(self._folder / "attempt.json")
 
     def spill(self) -> Spill:
         """Return an empty place for the single updates of a round."""

@@ -25,6 +25,7 @@ from fedcad.shared.algorithms.registry import algorithm_for
 from fedcad.shared.canonical import hash_of_vectors
 from fedcad.shared.contract import Contract
 from fedcad.shared.errors import InvalidUpdate, ProtocolError, QuorumError
+from fedcad.shared.exchange import rounded
 from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update, Vectors, Work
 from fedcad.shared.metrics.registry import statistics_for
 
@@ -160,6 +161,7 @@ class StudyRun:
                 cohort = None
                 continue
             self._store.save(checkpoint)
+            self._conduct.closed()
         return checkpoint
 
     def _gather(self, cohort: Cohort | None) -> Cohort:
@@ -237,7 +239,8 @@ class StudyRun:
 
         Participation then names every enrolled site once, whatever the channel yields.
         """
-        vectors = _read_only(self._algorithm.broadcast(checkpoint.state))
+        broadcast = _read_only(self._algorithm.broadcast(checkpoint.state))
+        vectors = rounded(broadcast, self._study.exchange.precision)
         plans = self._plans(checkpoint, cohort, number, work, vectors)
         collected = Collected(Aggregator(), [], {})
         if "train" in work:

@@ -36,6 +36,8 @@ Record = TypeVar("Record", ArrayRecord, ConfigRecord)
 LARGEST_STATISTICS = 2**26
 MOST_ARRAYS = 1024
 """Most arrays in one record: members of an ensemble, one for each site."""
+MOST_TEXTS = 16
+"""Most texts in one message."""
 _LONGEST_NAME = 100
 
 
@@ -81,6 +83,37 @@ def array_record(arrays: Arrays) -> ArrayRecord:
     for name, values in arrays.items():
         record[name] = LiveArray(values)
     return record
+
+
+def exchange_record(arrays: Arrays, dtype: type[Any]) -> ArrayRecord:
+    """Serialise named float32 arrays once, as what travels between machines.
+
+    Args:
+        arrays: Named arrays.
+        dtype: ``np.float32``, or ``np.float16`` where both sides have rounded to it already.
+    """
+    return ArrayRecord({name: Array(values.astype(dtype, copy=False)) for name, values in arrays.items()})
+
+
+def put_texts(texts: Mapping[str, str]) -> RecordDict:
+    """Put named texts into the content of a message."""
+    return RecordDict({name: _text(text) for name, text in texts.items()})
+
+
+def read_texts(content: RecordDict) -> dict[str, str]:
+    """Read all texts of a message; the readers of each check what it says.
+
+    Raises:
+        ProtocolError: There are too many, a name is too long, or one is no text.
+    """
+    records = records_of(content, ConfigRecord)
+    if len(records) > MOST_TEXTS or any(len(name) > _LONGEST_NAME for name in records):
+        raise ProtocolError(f"a message has at most {MOST_TEXTS} texts, with names of at most {_LONGEST_NAME}")
+    texts = {name: record.get("json") for name, record in records.items()}
+    wrong = [name for name, text in texts.items() if not isinstance(text, str)]
+    if wrong:
+        raise ProtocolError(f"the record {wrong[0]!r} of the message holds no text")
+    return {name: str(text) for name, text in texts.items()}
 
 
 def records_of(content: RecordDict, kind: type[Record]) -> dict[str, Record]:
@@ -178,15 +211,16 @@ def _read_array(name: str, array: Array, dtype: type[Any]) -> NDArray[Any]:
     """Check what the array says of itself before its bytes are expanded, then what they really are."""
     limit = LARGEST_VECTOR if dtype is np.float32 else LARGEST_STATISTICS
     size = math.prod(array.shape)
-    if array.stype != "numpy.ndarray" or array.dtype != np.dtype(dtype).name or not 0 <= size <= limit:
+    sent = np.float16 if dtype is np.float32 and array.dtype == "float16" else dtype
+    if array.stype != "numpy.ndarray" or array.dtype != np.dtype(sent).name or not 0 <= size <= limit:
         described = json.dumps([array.stype, array.dtype, list(array.shape)])[:200]
         raise ProtocolError(
             f"{name}: got {described}; expected {np.dtype(dtype).name} of at most {limit} values"
         )
-    values = array.values if isinstance(array, LiveArray) else _expand(name, array, dtype)
-    if values.dtype != dtype or values.shape != tuple(array.shape):
+    values = array.values if isinstance(array, LiveArray) else _expand(name, array, sent)
+    if values.dtype != sent or values.shape != tuple(array.shape):
         raise ProtocolError(f"{name}: the array's bytes are not what its description says")
-    return values
+    return values.astype(dtype, copy=False)
 
 
 def _expand(name: str, array: Array, dtype: type[Any]) -> NDArray[Any]:

@@ -1,0 +1,89 @@
+"""One study of a real consortium: from its folder, over a grid, until it has ended or is no longer wanted."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from flwr.serverapp import Grid
+
+from fedcad.server.checkpoint import CheckpointStore
+from fedcad.server.conduct import Patient
+from fedcad.server.consortium import Consortium
+from fedcad.server.event_log import EventLog
+from fedcad.server.live import LiveState
+from fedcad.server.outcome import write_outcome
+from fedcad.server.rounds import StudyRun
+from fedcad.server.site_channel import Member, Question, SiteChannel
+from fedcad.server.study_folder import StudyFolder, Wanted
+from fedcad.server.submission import CONTRACT, SEAL
+from fedcad.shared.contract import Contract
+from fedcad.shared.errors import QuorumError
+from fedcad.shared.seal import verify_seal
+
+
+def serve_study(grid: Grid, folder: StudyFolder) -> None:
+    """Run, or go on with, a study; end quietly, with everything saved, where it is paused or stopped.
+
+    Raises:
+        IdentityError: The contract has ended, or is not the one that was sealed.
+        CheckpointError: Another process runs the study, or its folder is damaged.
+    """
+    consortium = Consortium.load(folder.path.parents[2])
+    with folder.hold():
+        contract = Contract.load(folder.path / CONTRACT)
+        live = LiveState(folder.path / "live.json", rounds=contract.study.rounds)
+        try:
+            _run(grid, folder, contract, consortium=consortium, live=live)
+        finally:
+            live.close()
+
+
+def _run(
+    grid: Grid, folder: StudyFolder, contract: Contract, *, consortium: Consortium, live: LiveState
+) -> None:
+    store = CheckpointStore(folder.path / "checkpoints")
+    channel = SiteChannel(
+        grid,
+        partial(members_of, consortium.folder),
+        _question(folder, contract, consortium),
+        contact=live.contact,
+    )
+    conduct = Patient(partial(_is_wanted, folder), live.waiting, wait_s=contract.study.participation.wait_s)
+    log = EventLog(folder.path / "rounds.jsonl", live.observe)
+    run = StudyRun(contract, channel, store=store, log=log, conduct=conduct)
+    try:
+        checkpoint = run.run()
+    except QuorumError as error:
+        checkpoint = store.latest(contract.study_hash) or run.first()
+        write_outcome(folder.path, checkpoint, contract.layout, stopped=str(error))
+        folder.want(Wanted.STOPPED, str(error))
+        return
+    if checkpoint.is_finished:
+        write_outcome(folder.path, checkpoint, contract.layout)
+    elif _wanted(folder) is Wanted.STOPPED:
+        write_outcome(folder.path, checkpoint, contract.layout, stopped="stopped by the coordinator")
+
+
+def members_of(consortium: Path, now: datetime | None = None) -> Mapping[str, Member]:
+    """Return the enrolled sites of a consortium as they are now, with what forbids them to take part."""
+    enrolled = Consortium.load(consortium).sites(now or datetime.now(UTC))
+    return {name: Member(site.signing_key, site.objection) for name, site in enrolled.items()}
+
+
+def _question(folder: StudyFolder, contract: Contract, consortium: Consortium) -> Question:
+    """Return what is sent with every question, after checking what sites will check."""
+    key = consortium.signing_key()
+    text, seal = contract.terms.text(), (folder.path / SEAL).read_text(encoding="utf-8")
+    terms = verify_seal(text, seal, coordinator=key.public, now=datetime.now(UTC))
+    return Question(terms, text, seal, key)
+
+
+def _wanted(folder: StudyFolder) -> Wanted | None:
+    wish = folder.wish()
+    return None if wish is None else wish.wanted
+
+
+def _is_wanted(folder: StudyFolder) -> bool:
+    return _wanted(folder) is Wanted.RUNNING
+
