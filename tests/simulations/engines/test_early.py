@@ -1,9 +1,14 @@
 """The fork server starts before anything heavy; the coordinator never warms up what workers need."""
 
+import gc
 import json
 import subprocess
 import sys
 from typing import Any
+
+import pytest
+
+from fedcad.simulations.engines.early import collector_off
 
 
 def run_python(code: str) -> Any:
@@ -33,3 +38,15 @@ unwanted = {"torch._dynamo", "sympy", "pydicom", "PIL", "matplotlib", "ray"}
 print(json.dumps(sorted(unwanted & set(sys.modules))))
 """
     assert run_python(code) == []
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_the_collector_is_afterwards_as_it_was(was_on: bool) -> None:
+    try:
+        (gc.enable if was_on else gc.disable)()
+        with pytest.raises(ImportError), collector_off():
+            assert not gc.isenabled()
+            raise ImportError
+        assert gc.isenabled() is was_on
+    finally:
+        gc.enable()
