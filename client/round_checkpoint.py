@@ -8,7 +8,9 @@ Where it cannot be used (damaged, or of another version) the round's training be
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,3 +202,25 @@ class RoundCheckpoint:
             names = list(stream.keys())
             state.put({name: stream.get_tensor(name) for name in names}, said["plain"])
             return int(said["steps"])
+
+
+_ACTIVE: ContextVar[RoundCheckpoint | None] = ContextVar("checkpoint inside the round", default=None)
+
+
+@contextmanager
+def checkpointed(checkpoint: RoundCheckpoint | None) -> Iterator[None]:
+    """Let trainings inside the block go on from a checkpoint and write it; None leaves them alone.
+
+    Why not an argument of the training: between the worker, which knows that it may be killed, and the
+    training stand the node and the study's algorithm, and neither has anything to do with it.
+    """
+    token = _ACTIVE.set(checkpoint)
+    try:
+        yield
+    finally:
+        _ACTIVE.reset(token)
+
+
+def active_checkpoint() -> RoundCheckpoint | None:
+    """Return the checkpoint of the block that this runs in; None where there is none, as in simulations."""
+    return _ACTIVE.get()

@@ -12,7 +12,7 @@ from torch import Tensor
 from fedcad.client.augmentation import augment
 from fedcad.client.case_source import CaseSource
 from fedcad.client.personal import personal_parameters
-from fedcad.client.round_checkpoint import RoundCheckpoint, TrainingState
+from fedcad.client.round_checkpoint import TrainingState, active_checkpoint
 from fedcad.client.workbench import Workbench
 from fedcad.shared.algorithms.interface import Correction
 from fedcad.shared.config.study import OptimizerConfig
@@ -29,22 +29,13 @@ class LocalTrainer:
     round, so that a repeated round gives the same bits.
     """
 
-    def __init__(
-        self,
-        bench: Workbench,
-        data: CaseSource,
-        *,
-        site: str,
-        round_number: int,
-        checkpoint: RoundCheckpoint | None = None,
-    ) -> None:
-        """Bind networks to cases for one round, with a checkpoint inside it where one is given."""
+    def __init__(self, bench: Workbench, data: CaseSource, *, site: str, round_number: int) -> None:
+        """Bind networks to cases for one round."""
         self._bench = bench
         self._data = data
         self._study = bench.contract.study
         self._layout = bench.contract.layout
         self._place = (site, round_number)
-        self._checkpoint = checkpoint
         self._personal = [
             parameter
             for network in bench.networks
@@ -110,14 +101,15 @@ class LocalTrainer:
         objectives = [(each, self._optimizer(each)) for each in self._bench.task.objectives()]
         generator = torch_generator(self._study.seed, "augmentation", *self._place)
         state = TrainingState(self._bench, [optimizer for _, optimizer in objectives], generator)
-        self._steps = self._checkpoint.resume(state) if self._checkpoint else 0
+        checkpoint = active_checkpoint()
+        self._steps = checkpoint.resume(state) if checkpoint else 0
         for batch in self._batches(generator):
             for objective, optimizer in objectives:
                 if self._steps % objective.interval == 0:
                     self._step(objective, optimizer, batch, correct)
             self._steps += 1
-            if self._checkpoint:
-                self._checkpoint.after_step(state, self._steps)
+            if checkpoint:
+                checkpoint.after_step(state, self._steps)
         return flatten(self._bench.networks, self._layout)
 
     def _step(

@@ -5,8 +5,8 @@ import traceback
 
 from fedcad.shared.errors import FedCADError
 
-ERROR_CODE = 4
-"""Flower's code of an error reply of ours."""
+ERROR_CODE = 2
+"""Flower's code for an app that raised an error: asking again would bring the same one."""
 _LOG = logging.getLogger("fedcad.client")
 
 

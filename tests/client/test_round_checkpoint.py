@@ -6,7 +6,7 @@ import tiny_study
 import torch
 from safetensors.torch import load_file, save_file
 
-from fedcad.client.round_checkpoint import RoundCheckpoint, StopRequested
+from fedcad.client.round_checkpoint import RoundCheckpoint, StopRequested, active_checkpoint, checkpointed
 from fedcad.client.training import LocalTrainer
 from fedcad.client.workbench import Workbench, freeze
 from fedcad.shared.parameters import named_tensors
@@ -54,8 +54,10 @@ def train(contract, data, checkpoint=None):
     """Train in what could be a new process: new networks, other states of all generators."""
     torch.manual_seed(int(torch.randint(2**31, ())))
     bench = Workbench(contract)
-    trainer = LocalTrainer(bench, data, site="a", round_number=2, checkpoint=checkpoint)
-    final = trainer.train(contract.initial)
+    trainer = LocalTrainer(bench, data, site="a", round_number=2)
+    with checkpointed(checkpoint):
+        final = trainer.train(contract.initial)
+    assert active_checkpoint() is None
     everything = {name: tensor.detach().clone() for name, tensor in named_tensors(bench.networks)}
     return final, everything, trainer.steps
 
