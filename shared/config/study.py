@@ -324,3 +324,9 @@ class StudyConfig(Frozen):
                 "its control variates are mean gradients only after plain SGD steps; set "
                 "training.optimizer.name sgd and momentum 0, or use algorithm fedavg"
             )
+        if self.algorithm.name == "scaffold" and self.exchange.precision == "float16":
+            raise ValueError(
+                "algorithm scaffold with exchange.precision float16: what rounding takes from each change of "
+                "a site's control variate would add up, and the coordinator's would no longer be their mean; "
+                "set exchange.precision float32, or use algorithm fedavg"
+            )

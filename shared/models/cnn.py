@@ -7,6 +7,7 @@ fully-connected layers, and the classes.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -78,10 +79,12 @@ def build_cnn(config: ConfigurableCNN, *, classes: int, size: int, channels: int
         A network from (B, channels, size, size) to logits (B, classes).
 
     Raises:
-        ConfigError: The feature map shrinks below one pixel, or to one pixel before an instance norm.
+        ConfigError: The feature map shrinks below one pixel, or to one pixel before an instance norm, or
+            before a group norm of a single feature.
     """
     sizes = sizes_after(config, size)
     require_pixels(config.norm, min(convolved for convolved, _ in sizes), network=config.name)
+    _require_values(config, [convolved for convolved, _ in sizes])
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     inputs = channels
     for number, convolution in enumerate(config.convolutions, start=1):
@@ -93,6 +96,20 @@ def build_cnn(config: ConfigurableCNN, *, classes: int, size: int, channels: int
     network = nn.Sequential(layers)
     initialise_convolutions(network)
     return network
+
+
+def _require_values(config: ConfigurableCNN, pixels: Sequence[int]) -> None:
+    """Refuse a group norm of one feature on a map of one pixel: it makes a constant of a single value.
+
+    Only a convolution with one feature has groups of one, see :func:`group_count`.
+    """
+    for number, (convolution, convolved) in enumerate(zip(config.convolutions, pixels, strict=True), start=1):
+        if config.norm == "group" and convolution.features == 1 and convolved == 1:
+            raise ConfigError(
+                f"model.convolutions: convolution {number} has 1 feature on a map of 1 × 1 pixel, a single "
+                "value, which model.norm group makes constant; at least 2 values are needed. Give it 2 or "
+                "more features, raise preprocessing.size, reduce strides or pooling, or set model.norm none"
+            )
 
 
 def _pooled(convolved: int, *, pooling: PoolingConfig, number: int, size: int) -> int:

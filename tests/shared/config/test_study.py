@@ -78,6 +78,10 @@ def test_a_study_needs_little() -> None:
             | {"algorithm": {"name": "scaffold"}},
             "of momentum 0.5: .*momentum 0",
         ),
+        (
+            STUDY | {"algorithm": {"name": "scaffold"}, "exchange": {"precision": "float16"}},
+            "set exchange.precision float32",
+        ),
     ],
 )
 def test_contradictions_are_refused(values: dict[str, Any], reason: str) -> None:

@@ -71,13 +71,28 @@ def test_instance_norm_of_one_pixel_is_refused():
         build(configuration(*[4] * 6, norm="instance", pooling=PoolingConfig(window=1, stride=2)))
 
 
+def test_group_norm_of_a_single_value_is_refused():
+    with pytest.raises(ConfigError) as refusal:
+        build(configuration(4, 4, 4, 4, 4, 1, pooling=PoolingConfig(window=1, stride=2)), size=32)
+    message = str(refusal.value)
+    assert "convolution 6 has 1 feature on a map of 1 × 1 pixel" in message
+    assert "2 or more features" in message
+
+
+@pytest.mark.parametrize(("features", "size"), [(2, 32), (1, 64)])
+def test_two_values_are_enough_for_a_group(features, size):
+    network = build(
+        configuration(4, 4, 4, 4, 4, features, pooling=PoolingConfig(window=1, stride=2)), size=size
+    )
+    assert network.train()(torch.rand(1, 1, size, size)).isfinite().all()
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     convolutions=st.lists(
         st.builds(
             ConvolutionConfig,
-            # One channel on a map of one pixel is a single value, which torch refuses to normalise.
-            features=st.integers(2, 6),
+            features=st.integers(1, 6),
             kernel=st.integers(1, 6),
             stride=st.integers(1, 4),
         ),
@@ -98,6 +113,11 @@ def test_any_knobs_give_the_predicted_sizes_or_a_refusal(convolutions, pooling, 
     try:
         sizes = sizes_after(config, size)
     except ConfigError:
+        return
+    values = [c.features * convolved**2 for c, (convolved, _) in zip(convolutions, sizes, strict=True)]
+    if 1 in values:
+        with pytest.raises(ConfigError, match="a single value"):
+            build(config, size=size)
         return
     network = build(config, size=size)
     x = torch.rand(1, 1, size, size)
