@@ -76,19 +76,19 @@ class StallAlert:
         return said
 
     def _check(self, folder: StudyFolder, now: float) -> list[str]:
-        view = view_of(folder)
+        view = view_of(folder, now=now)
         quiet = quiet_for(folder, view, now, since=self.started)
         is_stalled = quiet is not None and quiet >= self.after_s
         if is_stalled and folder.path not in self._stalled:
-            return [self._alert(folder, view, quiet or 0.0)]
+            return [self._alert(folder, first_line(view, now), quiet or 0.0)]
         if folder.path in self._stalled and not is_stalled:
             ended = view.state.has_ended or quiet is None
             return [self._clear(folder.path, f"is {view.state.value}" if ended else "goes on")]
         return []
 
-    def _alert(self, folder: StudyFolder, view: StudyView, quiet: float) -> str:
+    def _alert(self, folder: StudyFolder, line: str, quiet: float) -> str:
         text = (
-            f"STALLED {first_line(view)}. No round was closed and no site heard of for {in_words(quiet)}. "
+            f"STALLED {line}. No round was closed and no site heard of for {in_words(quiet)}. "
             "See: fedcad server logs"
         )
         self._stalled[folder.path] = folder.title

@@ -94,6 +94,7 @@ class CheckpointFacts:
         round: Last closed round.
         selected_version: Version whose parameters are selected.
         last_counted: For each site, the last round in which its update counted.
+        events: Number of lines of the log that belong to closed rounds.
         is_finished: Whether the last version has been validated.
     """
 
@@ -101,6 +102,7 @@ class CheckpointFacts:
     round: int
     selected_version: int
     last_counted: dict[str, int]
+    events: int
     is_finished: bool
 
 
@@ -248,21 +250,24 @@ class StudyFolder:
 
     def checkpoint(self) -> CheckpointFacts | None:
         """Return facts of the newest checkpoint, or None before the first; tensors are not checked."""
+        path = self._newest_checkpoint()
+        while path is not None:
+            with _plain_errors(path, "remove it to go on from the checkpoint before"):
+                plain = _read_object(path)
+                if plain is not None:
+                    return _checkpoint_facts(path.stem, plain)
+            # A running study removed it after writing newer ones.
+            path = self._newest_checkpoint()
+        return None
+
+    def _newest_checkpoint(self) -> Path | None:
         folder = self.path / "checkpoints"
-        found = {path.stem: _CHECKPOINT.fullmatch(path.stem) for path in folder.glob("round-*.json")}
-        names = sorted((int(match[1]), name) for name, match in found.items() if match)
-        if not names:
-            return None
-        path = folder / f"{names[-1][1]}.json"
-        with _plain_errors(path, "remove it to go on from the checkpoint before"):
-            plain = _read_object(path) or {}
-            return CheckpointFacts(
-                name=path.stem,
-                round=int(plain["round"]),
-                selected_version=int(plain["selection"]["version"]),
-                last_counted={str(site): int(number) for site, number in plain["last_counted"].items()},
-                is_finished=bool(plain["is_finished"]),
-            )
+        found = {path: _CHECKPOINT.fullmatch(path.stem) for path in folder.glob("round-*.json")}
+        return max(
+            (path for path, match in found.items() if match),
+            key=lambda path: (int(path.stem.split("-")[1]), path.stem),
+            default=None,
+        )
 
     def events(self) -> list[dict[str, Any]]:
         """Return the events of the log, in order; a torn last line is not one yet."""
@@ -278,6 +283,17 @@ class StudyFolder:
 
     def _contract_folder(self) -> str:
         return self.settings().contract if (self.path / "run.json").exists() else "contract"
+
+
+def _checkpoint_facts(name: str, plain: dict[str, Any]) -> CheckpointFacts:
+    return CheckpointFacts(
+        name=name,
+        round=int(plain["round"]),
+        selected_version=int(plain["selection"]["version"]),
+        last_counted={str(site): int(number) for site, number in plain["last_counted"].items()},
+        events=int(plain["events"]),
+        is_finished=bool(plain["is_finished"]),
+    )
 
 
 def all_studies(studies: Path) -> list[StudyFolder]:

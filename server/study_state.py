@@ -12,6 +12,8 @@ from fedcad.server.participation import Status
 from fedcad.server.study_folder import CheckpointFacts, ContractFacts, Outcome, StudyFolder, Wanted, Wish
 from fedcad.shared.errors import CheckpointError
 
+STOPPED_BY_HAND = "stopped by the coordinator"
+"""Reason of a run that somebody stopped without saying why."""
 Read = TypeVar("Read")
 
 
@@ -156,12 +158,16 @@ class _Files:
     is_running: bool
 
 
-def view_of(folder: StudyFolder, *, coordinator_runs: bool = True) -> StudyView:
+def view_of(
+    folder: StudyFolder, *, now: float, coordinator_runs: bool = True, trouble: str = ""
+) -> StudyView:
     """Return what is going on in a study; never raises for damaged files, which become :attr:`problems`.
 
     Args:
         folder: The study's folder.
+        now: Seconds since 1970.
         coordinator_runs: Whether the coordinator's supervisor lives, so that an idle study is about to start.
+        trouble: Why the coordinator's last attempt to start it failed; empty if it did not.
     """
     reader = _Reader(folder)
     files = _read(reader)
@@ -172,6 +178,11 @@ def view_of(folder: StudyFolder, *, coordinator_runs: bool = True) -> StudyView:
     closed = _latest_attempts(events)
     sites = _sites(settings.sites if settings else (), closed, files.live)
     state, reason = _state(files, coordinator_runs=coordinator_runs)
+    if state is State.STARTING and trouble:
+        reason = f"its process ended and is started again: {trouble}"
+    expires = seal.expires_at() if seal else None
+    if state in (State.STARTING, State.INTERRUPTED) and seal and expires is not None and expires <= now:
+        state, reason = State.FAILED, f"its contract ended at {seal.expires}; amend the study"
     is_waiting = state is State.WAITING
     return StudyView(
         name=folder.name,
@@ -189,7 +200,7 @@ def view_of(folder: StudyFolder, *, coordinator_runs: bool = True) -> StudyView:
         selected_version=files.checkpoint.selected_version if files.checkpoint else 0,
         sites=sites,
         last_progress=_last_progress(folder, files),
-        expires=seal.expires_at() if seal else None,
+        expires=expires,
         bytes_sent=_total(events, "bytes_sent"),
         bytes_received=_total(events, "bytes_received"),
         problems=tuple(reader.problems),
@@ -228,10 +239,12 @@ def _idle_state(files: _Files, *, coordinator_runs: bool) -> tuple[State, str]:
     if files.wish.wanted is Wanted.PAUSED:
         return State.PAUSED, files.wish.reason or ended
     if files.wish.wanted is Wanted.STOPPED:
-        return State.STOPPED, files.wish.reason or ended
+        # A run that gives up stops itself, and says why in both places.
+        gave_up = ended == files.wish.reason and ended not in ("", STOPPED_BY_HAND)
+        return State.FAILED if gave_up else State.STOPPED, files.wish.reason or ended
     if not coordinator_runs:
         return State.INTERRUPTED, "the coordinator is not running"
-    return (State.FAILED, ended) if files.outcome else (State.STARTING, "")
+    return State.STARTING, ""
 
 
 def _live_reason(files: _Files) -> str:

@@ -17,16 +17,16 @@ def ranges(numbers: Iterable[int]) -> str:
     return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
 
 
-def first_line(view: StudyView, now: float | None = None) -> str:
+def first_line(view: StudyView, now: float) -> str:
     """Return the one line that a hurried reader gets: state, round, and which sites are missing or were lost.
 
     Args:
         view: The study.
-        now: Seconds since 1970, for ``gives up in``; the present where None.
+        now: Seconds since 1970.
     """
     parts = [f"{view.title}: {_progress(view)}"]
     if view.state is State.WAITING:
-        parts.append(_waiting(view, time.time() if now is None else now))
+        parts.append(_waiting(view, now))
     elif view.reason:
         parts.append(view.reason)
     if lost := losses(view):
