@@ -8,11 +8,10 @@ from typing import Any
 
 from fedcad.client.archive.labels import read_labels
 from fedcad.client.archive.reasons import count_reasons
-from fedcad.client.doctor.check import Check, Finding, NotCheckable, Tell, failed, ok, warning
+from fedcad.client.doctor.check import Finding, NotCheckable, Tell, failed, ok, warning
 from fedcad.client.doctor.isolated import Outcome, run
 from fedcad.client.doctor.remembered import Remembered
 
-GROUP = "Data"
 _LIMIT_S = 120.0
 _MOST_REASONS = 3
 _MOST_LABELS = 8
@@ -20,6 +19,7 @@ _CLASS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """What a study may call a class. Anything else is not shown: it may be a column of names."""
 _FEW_USABLE = 0.5
 _SLOW_INDEX_S = 600.0
+_SHORT_S = 0.1
 
 
 class Data:
@@ -31,15 +31,6 @@ class Data:
         self._labels = labels
         self._tell: Tell = lambda _: None
         self._sample = Remembered(self._take)
-
-    def checks(self) -> tuple[Check, ...]:
-        """Return the checks."""
-        return (
-            Check(GROUP, "archive", self.archive),
-            Check(GROUP, "decoding", self.decoding),
-            Check(GROUP, "labels", lambda _: label_table(self._labels)),
-            Check(GROUP, "labels fit", self.fit),
-        )
 
     def _take(self) -> Outcome:
         request = {"archive": str(self._archive), "labels": str(self._labels)}
@@ -80,6 +71,10 @@ class Data:
             return warning(f"{decoded} decoded, {reasons_text(unusable)}", _reinstall())
         return ok(f"{decoded} image{'' if decoded == 1 else 's'} decoded")
 
+    def label_table(self) -> Finding:
+        """Whether the label table can be read."""
+        return judge_labels(self._labels)
+
     def fit(self, tell: Tell) -> Finding:
         """Whether the label table speaks of the archive's images."""
         found = self._sampled(tell).found.get("labels")
@@ -111,7 +106,7 @@ def judge_headers(archive: Path, files: Mapping[str, Any], headers: Mapping[str,
             "Check that 'archive' in site.yaml is the folder of the exported X-rays.",
         )
     index_s = headers["seconds"] / looked_at * files["count"]
-    later = f"; the first index takes about {duration(index_s)}" if index_s > _SLOW_INDEX_S else ""
+    later = f"; the first index takes {about(index_s)}" if index_s > _SLOW_INDEX_S else ""
     found = f"{count}; {usable} of {looked_at} looked at are usable X-rays{later}"
     if not unusable:
         return ok(found)
@@ -143,7 +138,7 @@ def judge_fit(images: int, known: int, same_patient: int) -> Finding:
     return ok(found)
 
 
-def label_table(path: Path) -> Finding:
+def judge_labels(path: Path) -> Finding:
     """Whether the label table can be read, and what it holds.
 
     Raises:
@@ -175,10 +170,17 @@ def label_table(path: Path) -> Finding:
     return ok(found)
 
 
+def about(seconds: float) -> str:
+    """Write an estimated time for people."""
+    return f"{'' if seconds < _SHORT_S else 'about '}{duration(seconds)}"
+
+
 def duration(seconds: float) -> str:
     """Write a time for people."""
-    if seconds < 1:
-        return f"{seconds:.2f} s"
+    if seconds < _SHORT_S:
+        return "less than 0.1 s"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 6000:

@@ -95,8 +95,8 @@ def split_address(text: str) -> tuple[str, int]:
     Raises:
         NotCheckable: The text is no such address.
     """
-    parts = urlsplit(f"//{text}")
     try:
+        parts = urlsplit(f"//{text}")
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
@@ -138,13 +138,13 @@ def _is_exempt(host: str, exceptions: str) -> bool:
 
 
 def _parse_proxy(text: str, source: str) -> Proxy:
-    parts = urlsplit(text if "//" in text else f"//{text}")
+    # The text is never shown: it may hold a password.
     try:
+        parts = urlsplit(text if "//" in text else f"//{text}")
         host, port = parts.hostname, parts.port or _HTTP_PORT
     except ValueError:
-        host, port = None, 0
+        raise NotCheckable(f"the proxy in {source} is no address; expected http://host:port") from None
     if not host or parts.scheme not in ("", "http"):
-        # The text is not shown: it may hold a password.
         raise NotCheckable(f"the proxy in {source} is not of the form http://host:port, which can be tried")
     authorization = ""
     if parts.username is not None:

@@ -1,5 +1,6 @@
 """From the hospital to the coordinator: name, proxy, port, TLS, clock. Each step says who must act."""
 
+import re
 import socket
 import ssl
 import time
@@ -12,11 +13,14 @@ from cryptography import x509
 from fedcad.client.doctor.check import Check, Finding, NotCheckable, failed, ok, warning
 from fedcad.client.doctor.connection import Answer, Blocked, Route, ask, open_tunnel
 from fedcad.client.doctor.remembered import Remembered
+from fedcad.shared.version import __version__
 
 GROUP = "Network"
 SKEW_WARNING_S = 60.0
 SKEW_FAILED_S = 300.0
 """A node signs the time with its requests; the coordinator refuses what is some 5 minutes off."""
+VERSION_HEADER = "fedcad-version"
+"""Header in which a coordinator may say its version."""
 _LONGEST_NAME = 200
 _EXPIRED, _NOT_YET_VALID, _HOSTNAME, _ADDRESS = 10, 9, 62, 64
 """Verification results of OpenSSL, X509_V_ERR_…"""
@@ -40,6 +44,7 @@ class Network:
             Check(GROUP, "port", lambda _: self.port()),
             Check(GROUP, "TLS", lambda _: self.tls()),
             Check(GROUP, "clock", lambda _: self.clock()),
+            Check(GROUP, "version", lambda _: self.version()),
         )
 
     def proxy(self) -> Finding:
@@ -113,6 +118,22 @@ class Network:
             )
         return _compare(answer.received - there, verified=answer.problem is None)
 
+    def version(self) -> Finding:
+        """Whether the coordinator runs the same version, as far as it says so."""
+        try:
+            answer = self._answer()
+        except OSError as error:
+            raise NotCheckable("see 'TLS'") from error
+        there = answer.headers.get(VERSION_HEADER, "")
+        if answer.problem is not None or not re.fullmatch(r"[0-9A-Za-z.+-]{1,40}", there):
+            raise NotCheckable("the coordinator does not say; a study of another version is refused")
+        if there != __version__:
+            return failed(
+                f"the coordinator has FedCAD {there}, this is {__version__}",
+                f"Install the coordinator's version: pip install 'fedcad[client]=={there}'",
+            )
+        return ok(f"the coordinator has FedCAD {there} too")
+
     def _answer(self) -> Answer:
         """Return the coordinator's answer; TLS failures are raised as OSError."""
         try:
@@ -139,8 +160,8 @@ def _proxy_remedy(error: Blocked, route: Route) -> str:
         return "Check the proxy's address and port: what answers there is no HTTP proxy."
     if error.status == 407:
         return (
-            "The proxy wants a user and a password. Have this machine exempted, or give them in the proxy's "
-            "address, http://user:password@host:port, and keep that file to the node's account."
+            "The proxy wants a user and a password. Have this machine exempted, or start the node with "
+            "HTTPS_PROXY=http://user:password@host:port in its environment, and no proxy in site.yaml."
         )
     if error.status in (502, 503, 504):
         return (

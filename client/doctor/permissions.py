@@ -7,10 +7,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from fedcad.client.doctor.check import Check, Finding, failed, ok, warning
+from fedcad.client.doctor.check import Finding, failed, ok, warning
 from fedcad.client.doctor.machine import existing
 
-GROUP = "Permissions"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _MOST_NAMED = 5
 
@@ -98,18 +97,3 @@ def untouched(archive: Path, own: Iterable[Path]) -> Finding:
             "Mount the archive read-only for this account, to be safe from any program.",
         )
     return ok("this account cannot change the archive")
-
-
-def checks(*, keys: Path, state: Path, own: tuple[Path, ...]) -> tuple[Check, ...]:
-    """Return the checks that need no site file.
-
-    Args:
-        keys: Folder of the private keys.
-        state: State folder, from the site file or its usual place.
-        own: Folders that must be private.
-    """
-    return (
-        Check(GROUP, "keys", lambda _: secrets(keys)),
-        Check(GROUP, "folders", lambda _: folders(own)),
-        Check(GROUP, "state", lambda _: writable(state)),
-    )

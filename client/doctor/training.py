@@ -6,15 +6,14 @@ from typing import Any
 
 from fedcad.client.archive.cache import cache_key
 from fedcad.client.archive.splits import PARTS
-from fedcad.client.doctor.archive import duration, reasons_text
-from fedcad.client.doctor.check import Check, Finding, NotCheckable, Tell, failed, ok, warning
+from fedcad.client.doctor.archive import about, duration, reasons_text
+from fedcad.client.doctor.check import Finding, NotCheckable, Tell, failed, ok, warning
 from fedcad.client.doctor.isolated import Outcome, run
 from fedcad.client.doctor.machine import gib, memory_bytes
 from fedcad.client.doctor.remembered import Remembered
 from fedcad.client.doctor.study_file import StudyFile
 from fedcad.shared.config.study import StudyConfig
 
-GROUP = "Study"
 LIMIT_S = 4 * 3600.0
 """The first reading of a large archive's headers takes an hour; it says all the time how far it is."""
 _COMFORT = 0.5
@@ -24,19 +23,12 @@ _COMFORT = 0.5
 class Rehearsal:
     """The checks of one study at one site, answered by one run of :mod:`rehearsal`."""
 
-    def __init__(self, given: StudyFile, request: Mapping[str, str]) -> None:
+    def __init__(self, given: StudyFile, request: Mapping[str, Any]) -> None:
         """Take the study and what :func:`fedcad.client.doctor.rehearsal.rehearse` needs."""
         self._study = given.study
         self._request = request
         self._tell: Tell = lambda _: None
         self._outcome = Remembered(self._run)
-
-    def checks(self) -> tuple[Check, ...]:
-        """Return the checks."""
-        return (
-            Check(GROUP, "cases", self.cases),
-            Check(GROUP, "training", self.training),
-        )
 
     def _run(self) -> Outcome:
         return run("fedcad.client.doctor.rehearsal", self._request, tell=self._tell, limit_s=LIMIT_S)
@@ -123,10 +115,9 @@ def judge_training(study: StudyConfig, measured: Mapping[str, Any], cases: Mappi
         [
             f"{measured['parameters']:,} parameters, batches of {measured['batch']}: "
             f"{duration(measured['step_s'])} a step, {gib(peak)} of memory",
-            f"a round: about {duration(round_s)} for {measured['steps']} steps and the validation; the study "
-            f"waits {duration(deadline_s)}; {study.rounds} rounds: about {duration(round_s * study.rounds)}",
-            f"before the first round, once: about {duration(measured['decoding_s'] * count)} to decode "
-            f"{count} images",
+            f"a round: {about(round_s)} for {measured['steps']} steps and the validation; the study "
+            f"waits {duration(deadline_s)}; {study.rounds} rounds: {about(round_s * study.rounds)}",
+            f"before the first round, once: {about(measured['decoding_s'] * count)} to decode {count} images",
         ]
     )
     if round_s > deadline_s:

@@ -9,7 +9,8 @@ from loopback_network import LOOPBACK, Authority, closed_port, connect_proxy, ht
 
 from fedcad.client.doctor.check import Verdict, examine
 from fedcad.client.doctor.connection import Proxy, Route
-from fedcad.client.doctor.network import Network, issuer_of
+from fedcad.client.doctor.network import VERSION_HEADER, Network, issuer_of
+from fedcad.shared.version import __version__
 
 CONSORTIUM, STRANGER = Authority("Consortium"), Authority("Blue Coat Inspection")
 OK, WARNING, FAILED, SKIPPED = Verdict
@@ -31,10 +32,10 @@ def tls(tmp_path):
 
 
 def test_everything_in_order(tls):
-    with https_server(tls) as port:
+    with https_server(tls, headers=f"{VERSION_HEADER}: {__version__}\r\n") as port:
         found = verdicts(port)
     assert {name: finding.verdict for name, finding in found.items()} == dict.fromkeys(found, OK)
-    assert list(found) == ["proxy", "name (DNS)", "port", "TLS", "clock"]
+    assert list(found) == ["proxy", "name (DNS)", "port", "TLS", "clock", "version"]
     assert all(finding.remedy == "" for finding in found.values())
 
 
@@ -42,7 +43,7 @@ def test_name_that_does_not_resolve_is_one_problem():
     found = verdicts(443, host="no-such-host.invalid")
     assert found["name (DNS)"].verdict is FAILED
     assert "getent hosts no-such-host.invalid" in found["name (DNS)"].remedy
-    assert {found[name].verdict for name in ("port", "TLS", "clock")} == {SKIPPED}
+    assert {found[name].verdict for name in ("port", "TLS", "clock", "version")} == {SKIPPED}
 
 
 def test_closed_port_is_one_problem_and_names_the_firewall_rule():
@@ -51,7 +52,7 @@ def test_closed_port_is_one_problem_and_names_the_firewall_rule():
     assert found["port"].verdict is FAILED
     assert f"outgoing TCP to {LOOPBACK}:{port}" in found["port"].remedy
     assert "refused" in found["port"].found
-    assert {found[name].verdict for name in ("TLS", "clock")} == {SKIPPED}
+    assert {found[name].verdict for name in ("TLS", "clock", "version")} == {SKIPPED}
 
 
 def test_inspecting_proxy_is_named_by_its_issuer(tmp_path):
@@ -122,10 +123,23 @@ def test_server_without_a_date_is_a_warning(tls):
     assert found["clock"].verdict is WARNING
 
 
+def test_other_version_is_refused_and_odd_text_ignored(tls, tmp_path):
+    with https_server(tls, headers=f"{VERSION_HEADER}: 99.1\r\n") as port:
+        found = verdicts(port)["version"]
+    assert found.verdict is FAILED
+    assert "fedcad[client]==99.1" in found.remedy
+    with https_server(tls, headers=f"{VERSION_HEADER}: '; rm -rf /\r\n") as port:
+        assert verdicts(port)["version"].verdict is SKIPPED
+    stranger = STRANGER.server(tmp_path / "other", LOOPBACK)
+    with https_server(stranger, headers=f"{VERSION_HEADER}: 99.1\r\n") as port:
+        assert verdicts(port)["version"].verdict is SKIPPED
+
+
 def test_proxy_that_lets_through(tls):
     seen = []
     with https_server(tls) as target, connect_proxy(target, seen=seen) as port:
         found = verdicts(443, host="coordinator.test", proxy=proxy_at(port))
+    assert found.pop("version").verdict is SKIPPED
     assert {finding.verdict for finding in found.values()} == {OK}
     assert "the proxy resolves" in found["name (DNS)"].found
     assert seen[0].startswith("CONNECT coordinator.test:443 HTTP/1.1\r\nHost: coordinator.test:443\r\n")
@@ -148,7 +162,7 @@ def test_proxy_that_refuses_is_one_problem(status, words):
     assert found["proxy"].verdict is FAILED
     assert f"HTTP {status}" in found["proxy"].found
     assert words in found["proxy"].remedy
-    assert {found[name].verdict for name in ("port", "TLS", "clock")} == {SKIPPED}
+    assert {found[name].verdict for name in ("port", "TLS", "clock", "version")} == {SKIPPED}
 
 
 def test_proxy_with_password_is_never_shown(tls):
