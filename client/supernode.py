@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedcad.client.hospital import Hospital
 from fedcad.shared.bundle import bundle, bundle_hash
 from fedcad.shared.supervision import die_with_supervisor
 from fedcad.shared.version import __version__
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import httpx
 
 CONTACT_FILE = "contact.json"
+WORKER_SOCKET_KEY = "worker-socket"
+"""As the Flower app of :mod:`fedcad.client.app` reads it; a test holds them together."""
 ACTIVE_SECONDS = 1.0
 IDLE_SECONDS = 4.0
 """Below the 5 s after which flwr's client closes an idle connection: no TLS handshake for each question."""
@@ -34,8 +37,9 @@ _WORDS_OF_STATUS = {
     "machine's clock is more than five minutes off",
     404: "what answers at the coordinator's address is not a FedCAD coordinator; check the address",
     407: "the web proxy asks for a user name; ask your network department",
-    412: "the coordinator holds this site for connected already; that ends within a minute after a crash. If "
-    "it stays, a copy of this folder runs on another machine",
+    412: "the coordinator does not let this site in: it is not enrolled yet, was revoked, or still counts "
+    "as connected, which ends within a minute. If it stays, ask the coordinator; a copy of this folder on "
+    "another machine has the same effect",
     413: "the coordinator, or a proxy before it, refuses messages of this size",
 }
 
@@ -49,12 +53,14 @@ class NodePlaces:
         ca_certificate: Certificate of the consortium's CA, PEM.
         private_key: The node's key, OpenSSH.
         run_folder: Folder for ``contact.json``; private.
+        worker_socket: Socket of the training worker, which the process of a message must find.
     """
 
     address: str
     ca_certificate: Path
     private_key: Path
     run_folder: Path
+    worker_socket: Path
 
 
 class Contact:
@@ -199,6 +205,7 @@ def serve(places: NodePlaces, content: bytes, content_hash: str) -> None:
         private_key=places.private_key,
         bundle=content,
         bundle_hash=content_hash,
+        node_config={WORKER_SOCKET_KEY: str(places.worker_socket)},
         previous_node_id=contact.previous_node_id,
     )
     serve_node(settings, contact)
@@ -206,15 +213,14 @@ def serve(places: NodePlaces, content: bytes, content_hash: str) -> None:
 
 def main(folder: Path) -> None:
     """Be the node of a site's folder."""
-    from fedcad.client.hospital import Hospital
-
     die_with_supervisor()
     hospital = Hospital.load(folder)
     places = NodePlaces(
         address=hospital.enrolment().address,
         ca_certificate=hospital.ca_certificate,
-        private_key=hospital.keys / "node.key",
+        private_key=hospital.node_key_file,
         run_folder=hospital.run,
+        worker_socket=hospital.socket,
     )
     serve(places, bundle(), bundle_hash())
 

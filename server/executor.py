@@ -3,13 +3,13 @@
 import sys
 from pathlib import Path
 
+from fedcad.server.consortium import Consortium
 from fedcad.server.superlink import LOOPBACK
 from fedcad.shared.supervision import die_with_supervisor
 
 
 def main(folder: Path) -> None:
     """Start the ServerApp of every run of a consortium, until SIGTERM."""
-    from fedcad.server.consortium import Consortium
     from fedcad.shared.flower_internals.tasks import run_executor
 
     die_with_supervisor()

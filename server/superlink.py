@@ -13,12 +13,10 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fedcad.server.consortium import Consortium
 from fedcad.shared.supervision import die_with_supervisor
-
-if TYPE_CHECKING:
-    from fedcad.server.consortium import Consortium
 
 FLEET_PATHS = "/v1/fleet/"
 LOOPBACK = "127.0.0.1"
@@ -60,7 +58,7 @@ class SuperLinkPlaces:
     executor_secret: Path
 
     @classmethod
-    def of(cls, consortium: "Consortium") -> "SuperLinkPlaces":
+    def of(cls, consortium: Consortium) -> "SuperLinkPlaces":
         """Return the places of a consortium."""
         return cls(
             listen=consortium.config.listen,
@@ -193,8 +191,6 @@ def _bind(host: str, port: int) -> socket.socket:
 
 def main(folder: Path) -> None:
     """Serve the consortium of a folder."""
-    from fedcad.server.consortium import Consortium
-
     die_with_supervisor()
     serve(SuperLinkPlaces.of(Consortium.load(folder)))
 

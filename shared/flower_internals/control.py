@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.common.serde import fab_to_proto, user_config_to_proto
@@ -20,6 +21,8 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from fedcad.shared.flower_internals import require_flower
+
+_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class ControlClient:
         self._client = ControlHttpClient.from_server_address(
             address, False, root_certificates, interceptors=interceptors
         )
+        # flwr waits for half a minute; this is loopback, and the caller has other things to keep alive.
+        self._client._client.timeout = httpx.Timeout(_TIMEOUT_S)
 
     def nodes(self) -> list[RegisteredNode]:
         """Return the nodes whose keys are registered."""

@@ -42,6 +42,7 @@ _IDLE_SLEEP_S = 3
 """What flwr's loop of a node sleeps when there was no message."""
 _REPLY_POLL_S = 0.2
 _SERVER_ERROR = 500
+_LOGIN = "/v1/fleet/activate-node"
 _UNVERIFIED = {"valid_license": "Valid"}
 """Makes flwr's node ask whether the bundle is accepted; without it, flwr blames the server's version."""
 
@@ -74,6 +75,8 @@ class NodeSettings:
     private_key: Path
     bundle: bytes
     bundle_hash: str
+    node_config: dict[str, str | int | float | bool]
+    """What the processes of messages are told."""
     previous_node_id: int | None = None
     """Id under which an earlier process of this node, which is certainly gone, may still count as online."""
 
@@ -99,7 +102,7 @@ def serve_node(settings: NodeSettings, events: NodeEvents) -> None:
         node_loop.start_client_internal(
             state_factory=states,
             server_address=settings.address,
-            node_config={},
+            node_config=settings.node_config,
             root_certificates=settings.root_certificates,
             insecure=False,
             authentication_keys=(key, key.public_key()),
@@ -126,7 +129,7 @@ def _lifespan(settings: NodeSettings, secret: bytes) -> SuperNodeLifespanConfig:
         server_address=settings.address,
         root_certificates=settings.root_certificates,
         insecure=False,
-        node_config={},
+        node_config=settings.node_config,
         isolation="process",
         superexec_auth_secret=secret,
         runtime_dependency_install=False,
@@ -162,17 +165,20 @@ def _enter(settings: NodeSettings, events: NodeEvents, tasks: "MessageTasks") ->
 
 
 def _patient(invoker: Any) -> Any:
-    """Make an invoker that never gives up on a network or on a server in trouble.
+    """Make an invoker that never gives up on a network, on a server in trouble, or on being let in.
 
-    flwr's give up, and end the node, at any error whose text contains ``tls`` or ``ssl``, and at status 500.
+    flwr's give up, and end the node, at any error whose text contains ``tls`` or ``ssl``, at status 500, and
+    where the coordinator does not know the key yet; a start costs seconds of a core, a question nothing.
     """
     gives_up = invoker.should_giveup
 
     def should_giveup(error: Exception) -> bool:
         if isinstance(error, httpx.TransportError):
             return False
-        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code >= _SERVER_ERROR:
-            return False
+        if isinstance(error, httpx.HTTPStatusError):
+            is_login = error.request.url.path == _LOGIN
+            if error.response.status_code >= _SERVER_ERROR or (is_login and error.response.is_client_error):
+                return False
         return bool(gives_up(error))
 
     invoker.should_giveup = should_giveup

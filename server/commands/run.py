@@ -1,0 +1,37 @@
+"""``fedcad server start`` and ``fedcad server stop``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedcad.server.consortium import Consortium
+
+Folder = Annotated[Path, typer.Argument(help="The consortium's folder.", exists=True, file_okay=False)]
+
+
+def start(folder: Folder) -> None:
+    """Run the coordinator until Ctrl-C, SIGTERM or "fedcad server stop".
+
+    Starts the SuperLink and its executor, keeps them alive, and goes on with every study that is wanted
+    running, from its last closed round. Nothing is lost by ending it in whatever way; start it again.
+
+    Raises:
+        FedCADError: The folder is no consortium, or its coordinator is running already.
+    """
+    from fedcad.server.supervisor import Coordinator
+
+    Coordinator(folder, typer.echo).run()
+
+
+def stop(folder: Folder) -> None:
+    """Stop the coordinator that runs in a folder, from another terminal, and wait until it has.
+
+    Raises:
+        UnsupportedError: It does not stop, or belongs to another account.
+    """
+    from fedcad.server.supervisor import LOCK_FILE
+    from fedcad.shared.instance_lock import stop_holder
+
+    holder = stop_holder(Consortium.load(folder).run / LOCK_FILE)
+    typer.echo("it was not running" if holder is None else f"stopped (process {holder})")
