@@ -1,5 +1,7 @@
 """The local loop against an independent plain PyTorch loop, bit by bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny_study
@@ -10,7 +12,7 @@ from fedcad.client.evaluation import outputs_of
 from fedcad.client.training import LocalTrainer, make_optimizer
 from fedcad.client.workbench import Workbench, freeze
 from fedcad.shared.config.study import OptimizerConfig
-from fedcad.shared.errors import DataError, InvalidUpdate
+from fedcad.shared.errors import DataError, InvalidUpdate, UnsupportedError
 from fedcad.shared.models.registry import build_model
 from fedcad.shared.parameters import flatten, load
 from fedcad.shared.seeds import derive_seed, torch_generator
@@ -241,3 +243,40 @@ def test_optimizers_take_their_settings():
     assert (sgd.defaults["lr"], sgd.defaults["momentum"], sgd.defaults["weight_decay"]) == (0.05, 0.9, 0.01)
     assert type(make_optimizer(OptimizerConfig(**ADAM), parameter)) is torch.optim.Adam
     assert type(make_optimizer(OptimizerConfig(**ADAMW), parameter)) is torch.optim.AdamW
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [({"local_epochs": 2}, 6), ({"local_steps": 5}, 5), ({"local_steps": 1}, 1)]
+)
+def test_the_trainer_counts_its_steps_and_says_their_learning_rate(length, expected):
+    """10 cases in batches of 4 are 3 steps an epoch."""
+    contract = freeze(tiny_study.make_study(model=MODEL, training=training(**length)))
+    trainer = LocalTrainer(Workbench(contract), tiny_study.spread_cases(), site="a", round_number=1)
+    assert trainer.steps == 0
+    for _ in range(2):
+        trainer.train(contract.initial)
+        assert (trainer.steps, trainer.learning_rate) == (expected, 0.05)
+
+
+class Paced(Classification):
+    """Its objectives have these intervals and learning rates."""
+
+    pace = ((1, 0.1),)
+
+    def objectives(self):
+        (only,) = super().objectives()
+        return tuple(
+            replace(only, interval=i, optimizer=OptimizerConfig(learning_rate=rate)) for i, rate in self.pace
+        )
+
+
+@pytest.mark.parametrize("pace", [((2, 0.1),), ((1, 0.1), (1, 0.2)), ()])
+def test_there_is_no_one_learning_rate_where_objectives_differ(pace):
+    study = tiny_study.make_study(model=MODEL)
+    bench = Workbench(freeze(study))
+    bench.task = Paced(study)
+    trainer = LocalTrainer(bench, tiny_study.spread_cases(), site="a", round_number=1)
+    assert trainer.learning_rate == 0.1
+    bench.task.pace = pace
+    with pytest.raises(UnsupportedError, match="choose another algorithm"):
+        _ = trainer.learning_rate

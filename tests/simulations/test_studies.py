@@ -48,7 +48,7 @@ def test_draws_are_those_of_the_real_trainer():
         trainer = LocalTrainer(
             Workbench(contract), tiny_study.spread_cases(train=cases), site="a", round_number=1
         )
-        real = sum(len(batch.targets["label"]) for batch in trainer._batches())
+        real = sum(len(batch.targets["label"]) for batch in trainer._batches(torch.Generator()))
         assert studies.draws(contract.study.training, cases) == real
 
 
