@@ -5,6 +5,7 @@ FedCADError
 ├── DataError            a data set, archive or label table cannot be used
 │   └── ArchiveError     a DICOM archive or one of its files cannot be used
 ├── ProtocolError        a message breaks the protocol (wrong round, hash, size, type)
+├── IdentityError        a key, certificate or signature is not whose or what it should be
 ├── InvalidUpdate        an update's numbers cannot be used (shape, dtype, not finite, too large)
 ├── QuorumError          a round closed with fewer updates than the study's quorum
 ├── CheckpointError      saved state is missing, damaged or of another study
@@ -34,6 +35,10 @@ class ArchiveError(DataError):
 
 class ProtocolError(FedCADError):
     """A message breaks the protocol."""
+
+
+class IdentityError(FedCADError):
+    """A key, certificate or signature is not whose or what it should be."""
 
 
 class InvalidUpdate(FedCADError):  # noqa: N818 - the domain's word, not an "...Error"

@@ -1,6 +1,7 @@
 """The commands ``fedcad schema`` and ``fedcad check``."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +12,21 @@ from rich.text import Text
 from fedcad.shared.atomic_files import write_bytes
 from fedcad.shared.config.frozen import Frozen
 from fedcad.shared.config.generated import schema_text
-from fedcad.shared.config.load import load_simulation_with_study, load_site, load_study
+from fedcad.shared.config.load import (
+    load_consortium,
+    load_simulation_with_study,
+    load_site,
+    load_study,
+)
 from fedcad.shared.config.schema import Kind
 from fedcad.shared.config.yaml_document import read_document
 
 _LONGEST_TEXT = 100
+_LOADERS: dict[Kind, Callable[[Path], Frozen]] = {
+    "study": load_study,
+    "site": load_site,
+    "consortium": load_consortium,
+}
 
 
 def schema(
@@ -24,7 +35,7 @@ def schema(
         Path | None, typer.Option(help="Write to this file instead of the terminal.", show_default=False)
     ] = None,
 ) -> None:
-    """Print the JSON Schema of a study, simulation or site file, for completion in an editor.
+    """Print the JSON Schema of a study, simulation, site or consortium file, for completion in an editor.
 
     A YAML file names it in its first line: # yaml-language-server: $schema=study.schema.json
     """
@@ -41,7 +52,7 @@ def schema(
 
 def check(
     file: Annotated[
-        Path, typer.Argument(help="A study, simulation or site file (YAML).", show_default=False)
+        Path, typer.Argument(help="A study, simulation, site or consortium file (YAML).", show_default=False)
     ],
     kind: Annotated[
         Kind | None, typer.Option(help="Kind of file; guessed from its keys if absent.", show_default=False)
@@ -56,7 +67,7 @@ def check(
         console.print()
         _print_summary(console, "study", Path(os.path.normpath(file.parent / simulation.study)), study)
     else:
-        _print_summary(console, kind, file, load_study(file) if kind == "study" else load_site(file))
+        _print_summary(console, kind, file, _LOADERS[kind](file))
 
 
 def guess_kind(keys: dict[str, Any]) -> Kind:
@@ -65,6 +76,8 @@ def guess_kind(keys: dict[str, Any]) -> Kind:
         return "simulation"
     if {"archive", "state", "labels"} & keys.keys():
         return "site"
+    if {"address", "listen", "control_port"} & keys.keys():
+        return "consortium"
     return "study"
 
 

@@ -1,10 +1,11 @@
-"""Load study, simulation and site files: parse once, validate once, say everything that is wrong at once."""
+"""Load the configuration files: parse once, validate once, say everything that is wrong at once."""
 
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
+from fedcad.shared.config.consortium import ConsortiumConfig
 from fedcad.shared.config.contradictions import contradictions
 from fedcad.shared.config.frozen import Frozen
 from fedcad.shared.config.problems import problems_of, refuse
@@ -42,6 +43,15 @@ def load_site(path: Path) -> SiteConfig:
         ConfigError: As for `load_study`.
     """
     return validate(read_document(path), SiteConfig)
+
+
+def load_consortium(path: Path) -> ConsortiumConfig:
+    """Load a consortium file.
+
+    Raises:
+        ConfigError: As for `load_study`.
+    """
+    return validate(read_document(path), ConsortiumConfig)
 
 
 def load_simulation_with_study(path: Path) -> tuple[SimulationConfig, StudyConfig]:

@@ -15,16 +15,17 @@ _INTRODUCTION = """\
 
 <!-- Made by `python -m fedcad.shared.config.generated`; change the models in shared/config, not this. -->
 
-FedCAD reads three kinds of YAML file, each with its own owner:
+FedCAD reads four kinds of YAML file, each with its own owner:
 
 | File | Owner | Says |
 |---|---|---|
 | [study](#study-file) | the researchers | what is learnt and how: task, model, training, algorithm, rounds |
 | [simulation](#simulation-file) | who tries a study out | data set, partition into sites, seeds, faults |
-| [site](#site-file) | one hospital, for itself | where its data lie and on which device it computes |
+| [site](#site-file) | one hospital, for itself | where its data lie and how its node runs |
+| [consortium](#consortium-file) | the coordinator | how sites reach it, ports, validity of certificates |
 
-In this folder, `studies/` and `simulations/` hold files to start from, `schemas/` the JSON Schemas of all
-three.
+In this folder, `studies/`, `simulations/`, `sites/` and `consortia/` hold files to start from, `schemas/` the
+JSON Schemas of all four.
 
 **Completion in the editor.** With the YAML extension of VS Code (or another editor with a YAML language
 server), the first line of a file names its schema; unknown keys are underlined and values complete:

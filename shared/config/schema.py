@@ -2,14 +2,20 @@
 
 from typing import Any, Literal
 
+from fedcad.shared.config.consortium import ConsortiumConfig
 from fedcad.shared.config.frozen import Frozen
 from fedcad.shared.config.simulation import SimulationConfig
 from fedcad.shared.config.site import SiteConfig
 from fedcad.shared.config.study import StudyConfig
 
-Kind = Literal["study", "simulation", "site"]
+Kind = Literal["study", "simulation", "site", "consortium"]
 
-ROOTS: dict[Kind, type[Frozen]] = {"study": StudyConfig, "simulation": SimulationConfig, "site": SiteConfig}
+ROOTS: dict[Kind, type[Frozen]] = {
+    "study": StudyConfig,
+    "simulation": SimulationConfig,
+    "site": SiteConfig,
+    "consortium": ConsortiumConfig,
+}
 
 
 def schema_of(kind: Kind) -> dict[str, Any]:

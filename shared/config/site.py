@@ -1,7 +1,13 @@
-"""The file that belongs to one hospital alone: where its data lie."""
+"""The file that belongs to one hospital alone: where its data lie, and how its node runs."""
+
+from typing import Annotated
+
+from pydantic import Field
 
 from fedcad.shared.config.frozen import Frozen
 from fedcad.shared.config.study import Name
+
+ProxyAddress = Annotated[str, Field(pattern=r"^(?:https?://[^\s/@]+:[0-9]{1,5}/?)?$", max_length=300)]
 
 
 class SiteConfig(Frozen):
@@ -15,3 +21,12 @@ class SiteConfig(Frozen):
     """Label table as exported by the RIS: CSV with the columns sop_instance_uid, patient_id and label."""
     state: str
     """Folder for index, tensor cache and algorithm state; made if absent."""
+    proxy: ProxyAddress | None = None
+    """Web proxy for the connection to the coordinator, for instance `http://proxy.hospital.example:3128`.
+    Absent: the system's own setting; `""`: none, even if the system has one."""
+    worker_idle_s: Annotated[float, Field(ge=1.0, le=86400.0)] = 600.0
+    """After how many seconds without work models and caches are unloaded from memory."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """How many threads training may use. Absent: one per processor core."""
+    largest_payload_mb: Annotated[int, Field(ge=1, le=100_000)] = 4096
+    """Largest message that the node takes from the coordinator or sends to it, in MB."""
