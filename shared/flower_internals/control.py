@@ -20,7 +20,7 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from fedcad.shared.flower_internals import require_flower
+from fedcad.shared.flower_internals.fence import require_flower
 
 _TIMEOUT_S = 5.0
 

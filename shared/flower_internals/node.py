@@ -35,7 +35,7 @@ from flwr.supernode.cli.flower_supernode import SuperNodeLifespanConfig, _start_
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.nodestate import NodeStateFactory
 
-from fedcad.shared.flower_internals import replace, require_flower
+from fedcad.shared.flower_internals.fence import replace, require_flower
 from fedcad.shared.flower_internals.tasks import TaskLauncher
 
 _IDLE_SLEEP_S = 3

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from fedcad.shared.flower_internals import require_flower
+from fedcad.shared.flower_internals.fence import require_flower
 
 
 def superlink_application(arguments: Sequence[str]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from flwr.supercore.constant import TASK_TYPE_TO_COMMAND, TaskType
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
 
-from fedcad.shared.flower_internals import replace, require_flower
+from fedcad.shared.flower_internals.fence import replace, require_flower
 
 
 def run_executor(address: str, root_certificates: Path, secret: bytes) -> None:
