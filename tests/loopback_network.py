@@ -38,15 +38,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         pem = self._sign(subject, key.public_key(), names=names, days=days)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "server.pem"
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        path.write_bytes(private + pem)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        return context
+        return server_context(folder, key, pem.decode())
 
     def _sign(self, subject, public, *, names=(), days=(-1, 365), is_authority=False) -> bytes:
         now = datetime.datetime.now(datetime.UTC)
@@ -71,6 +63,19 @@ class Authority:
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
+def server_context(folder: Path, key: ec.EllipticCurvePrivateKey, pem: str) -> ssl.SSLContext:
+    """Return the server side of TLS with a key and its certificate, put into a folder."""
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "server.pem"
+    path.write_bytes(private + pem.encode())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
 def _general(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
@@ -79,9 +84,9 @@ def _general(name: str) -> x509.GeneralName:
 
 
 @contextlib.contextmanager
-def listening(handle: Callable[[socket.socket], None]) -> Iterator[int]:
+def listening(handle: Callable[[socket.socket], None], port: int = 0) -> Iterator[int]:
     """Accept connections on a free port, each handled in a thread; yield the port."""
-    with socket.create_server((LOOPBACK, 0)) as server:
+    with socket.create_server((LOOPBACK, port)) as server:
         server.settimeout(0.05)
         over = threading.Event()
 
@@ -107,7 +112,7 @@ def _handled(handle: Callable[[socket.socket], None], client: socket.socket) -> 
 
 
 def https_server(
-    context: ssl.SSLContext, *, ahead_s: float = 0.0, headers: str = ""
+    context: ssl.SSLContext, *, ahead_s: float = 0.0, headers: str = "", port: int = 0
 ) -> contextlib.AbstractContextManager[int]:
     """Serve 404 over TLS with a Date header that is a while ahead."""
 
@@ -119,7 +124,7 @@ def https_server(
             head = f"HTTP/1.1 404 Not Found\r\nDate: {date}\r\n{headers}Content-Length: 0\r\n\r\n"
             stream.sendall(head.encode())
 
-    return listening(handle)
+    return listening(handle, port)
 
 
 def connect_proxy(

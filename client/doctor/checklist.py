@@ -46,12 +46,7 @@ def checks_of(
         trial: A study to try as well.
     """
     data = Remembered(lambda: Data(premises.archive, premises.labels))
-    identity = Identity(
-        premises.read_enrolment,
-        name=lambda: premises.site().name,
-        signing_key=premises.signing_key,
-        node_key=premises.node_key,
-    )
+    identity = Identity(premises.read_enrolment, premises.hospital)
     return (
         *machine.checks(),
         Check(machine.GROUP, "disk", lambda _: _disk(premises, trial)),

@@ -21,9 +21,12 @@ def secrets(keys: Path) -> Finding:
         keys: Folder of the private keys.
     """
     if not keys.is_dir():
-        return failed(f"there is no folder {keys}", "Make the keys: fedcad client request.")
-    files = sorted(path for path in keys.iterdir() if path.is_file())
-    return _private([keys, *files], "the keys are private to this account")
+        return failed(
+            f"there is no folder {keys}",
+            "Put back keys/ from the backup, or make new ones: fedcad client request --new-keys.",
+        )
+    within = sorted(path for path in keys.rglob("*") if not path.is_symlink())
+    return _private([keys, *within], "the keys are private to this account")
 
 
 def folders(places: Iterable[Path]) -> Finding:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from fedcad.client.doctor.check import NotCheckable
 from fedcad.client.doctor.remembered import Remembered
-from fedcad.shared.config.load import load_site
+from fedcad.client.hospital import SITE_FILE, Hospital
 from fedcad.shared.config.site import SiteConfig
 from fedcad.shared.enrolment import Enrolment, read_file
-from fedcad.shared.errors import ConfigError, FedCADError, IdentityError
+from fedcad.shared.errors import FedCADError, IdentityError
 
 
 class Premises:
@@ -22,33 +22,33 @@ class Premises:
         site_file: The hospital's own settings.
         enrolment_file: What the coordinator returned.
         keys: Folder of the private keys.
-        node_key: The key with which the node logs in.
-        signing_key: The key with which the site signs.
     """
 
     def __init__(self, folder: Path) -> None:
         """Take a folder; nothing is read yet."""
         self.folder = folder
-        self.site_file = folder / "site.yaml"
+        self.site_file = folder / SITE_FILE
         self.enrolment_file = folder / "enrolment.json"
         self.keys = folder / "keys"
-        self.node_key = self.keys / "node.key"
-        self.signing_key = self.keys / "signing.key"
-        self._site = Remembered(self._read_site)
+        self._hospital = Remembered(lambda: Hospital.load(folder))
         self._enrolment = Remembered(self._read_enrolment)
-
-    def _read_site(self) -> SiteConfig:
-        if not self.site_file.is_file():
-            raise ConfigError(f"there is no {self.site_file}; make it with: fedcad client init {self.folder}")
-        return load_site(self.site_file)
 
     def _read_enrolment(self) -> Enrolment:
         if not self.enrolment_file.exists():
-            raise IdentityError(
-                f"not enrolled yet: make a request (fedcad client request {self.folder}), send it to the "
-                f"coordinator, then install its answer (fedcad client join {self.folder} ENROLMENT)"
-            )
+            raise IdentityError(self._next_step())
         return read_file(self.enrolment_file, Enrolment, "an enrolment")
+
+    def _next_step(self) -> str:
+        join = f"fedcad client join {self.folder} FILE"
+        if (self.folder / "request.json").exists():
+            return (
+                "requested, not yet enrolled: send request.json to the coordinator if you have not, and "
+                f"install the file that it returns: {join}"
+            )
+        return (
+            f"not enrolled: make a request (fedcad client request {self.folder}), send it to the "
+            f"coordinator, then install the file that it returns ({join})"
+        )
 
     def read_site(self) -> SiteConfig:
         """Return the site file's content.
@@ -56,7 +56,7 @@ class Premises:
         Raises:
             ConfigError: It is absent or wrong.
         """
-        return self._site()
+        return self._hospital().site
 
     def read_enrolment(self) -> Enrolment:
         """Return the enrolment; its signatures are not checked.
@@ -66,16 +66,20 @@ class Premises:
         """
         return self._enrolment()
 
-    def site(self) -> SiteConfig:
-        """Return the site file's content for a check of something else.
+    def hospital(self) -> Hospital:
+        """Return the folder as the node opens it, for a check of something else than the site file.
 
         Raises:
             NotCheckable: It cannot be read, which the check of the site file reports.
         """
         try:
-            return self._site()
+            return self._hospital()
         except FedCADError as error:
             raise NotCheckable("see 'site file'") from error
+
+    def site(self) -> SiteConfig:
+        """Return the site file's content; raises NotCheckable as :meth:`hospital` does."""
+        return self.hospital().site
 
     def enrolment(self) -> Enrolment:
         """Return the enrolment for a check of something else, with its signatures checked.

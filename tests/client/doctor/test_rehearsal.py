@@ -10,7 +10,6 @@ from tiny_study import make_study
 
 from fedcad.client.archive.index import update_index
 from fedcad.client.archive.site_data import open_archive
-from fedcad.client.doctor.isolated import run
 from fedcad.client.doctor.rehearsal import STEPS, peak_memory_bytes, rehearse, reuse_index, steps_of_round
 from fedcad.client.workbench import freeze
 from fedcad.shared.config.site import SiteConfig
@@ -144,11 +143,3 @@ def test_memory_grows_with_what_is_used():
     held = torch.ones(64 * 2**20, dtype=torch.uint8)
     assert peak_memory_bytes() >= held.numel()
     assert peak_memory_bytes() >= before
-
-
-def test_whole_process(tmp_path):
-    make_site(tmp_path)
-    write_study(tmp_path)
-    outcome = run("fedcad.client.doctor.rehearsal", request_of(tmp_path), tell=lambda _: None, limit_s=120)
-    assert (outcome.refused, outcome.death) == ("", "")
-    assert set(outcome.found) == {"cases", "training"}

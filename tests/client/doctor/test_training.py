@@ -5,6 +5,7 @@ from tiny_study import make_study
 from fedcad.client.archive.cache import cache_key
 from fedcad.client.doctor import training
 from fedcad.client.doctor.check import NotCheckable, Verdict
+from fedcad.client.doctor.isolated import Outcome
 from fedcad.client.doctor.study_file import load_study_file
 from fedcad.client.doctor.training import Rehearsal, cache_bytes, judge_cases, judge_training
 
@@ -115,9 +116,13 @@ def test_site_that_cannot_take_part_is_one_problem(tmp_path):
         rehearsal.training(quiet)
 
 
-def test_unreadable_labels_are_told(tmp_path):
-    make_site(tmp_path)
-    (tmp_path / "labels.csv").write_text("nonsense\n")
-    finding = rehearsal_of(tmp_path).cases(quiet)
+def test_reason_of_a_refusal_and_a_death_are_told(tmp_path):
+    rehearsal = rehearsal_of(tmp_path)
+    rehearsal._outcome = lambda: Outcome({}, refused="it is wrong; do this")
+    assert rehearsal.cases(quiet).found == "it is wrong; do this"
+    rehearsal._outcome = lambda: Outcome({"cases": cases()}, death="was killed by the system")
+    assert rehearsal.cases(quiet).verdict is OK
+    finding = rehearsal.training(quiet)
     assert finding.verdict is FAILED
-    assert "first line must name the columns" in finding.found
+    assert "the training process was killed by the system" in finding.found
+    assert "memory" in finding.remedy
