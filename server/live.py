@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcad.server.event_log import Event
+from fedcad.server.printable import printable
 from fedcad.shared.atomic_files import write_bytes
 from fedcad.shared.errors import CheckpointError
 
@@ -91,22 +92,32 @@ def _from_plain(plain: dict[str, Any]) -> Live:
         updated=float(plain["updated"]),
         round=int(plain["round"]),
         rounds=int(plain["rounds"]),
-        phase=str(plain["phase"]),
-        waiting_for=tuple(str(site) for site in plain["waiting_for"]),
-        reason=str(plain["reason"]),
+        phase=printable(str(plain["phase"])),
+        waiting_for=tuple(printable(str(site)) for site in plain["waiting_for"]),
+        reason=printable(str(plain["reason"])),
         until=None if until is None else float(until),
-        sites={str(name): _site_from_plain(site) for name, site in plain["sites"].items()},
+        sites={printable(str(name)): _site_from_plain(site) for name, site in plain["sites"].items()},
     )
 
 
 def _site_from_plain(plain: dict[str, Any]) -> SiteLive:
     contact = plain.get("last_contact")
-    texts = {key: str(plain.get(key, "")) for key in ("phase", "version", "status", "reason")}
+    texts = {key: printable(str(plain.get(key, ""))) for key in ("phase", "version", "status", "reason")}
     return SiteLive(last_contact=None if contact is None else float(contact), **texts)
 
 
 def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error)[:120]}"
+
+
+def _known_sites(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what an earlier process knew of the sites that outlives it."""
+    try:
+        live = read_live(path)
+    except CheckpointError:
+        return {}
+    sites = live.sites.items() if live is not None else ()
+    return {name: {"last_contact": site.last_contact, "version": site.version} for name, site in sites}
 
 
 def _in_a_thread(seconds: float, call: Callable[[], None]) -> None:
@@ -127,7 +138,7 @@ class LiveState:
     def __init__(
         self, path: Path, clock: Clock = time.time, *, rounds: int = 0, later: Later = _in_a_thread
     ) -> None:
-        """Use a file.
+        """Write that the study has begun to wait for its sites; when each was last heard of is kept.
 
         Args:
             path: The file, usually ``live.json`` in the study's folder.
@@ -142,10 +153,11 @@ class LiveState:
         self._written: float | None = None
         self._is_due = False
         self._is_closed = False
-        self._sites: dict[str, dict[str, Any]] = {}
+        self._sites = _known_sites(path)
         self._plain: dict[str, Any] = {"round": 0, "rounds": rounds, "phase": WAITING, "waiting_for": []}
         self._plain |= {"reason": "", "until": None}
         self.problem = ""
+        self._write()
 
     def observe(self, event: Event) -> None:
         """Follow one event of the study's log; an unknown kind only counts as a sign of life."""

@@ -2,41 +2,29 @@
 
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 from fedcad.server.study_folder import StudyFolder, Wanted, newest_studies
 from fedcad.server.study_state import StudyView, view_of
 from fedcad.server.study_wording import first_line, in_words
-from fedcad.shared.errors import CheckpointError
 from fedcad.shared.process_log import ProcessLog
 
 ALERT = "alert"
 """Level of an alert's line in the log."""
 
 
-def quiet_for(folder: StudyFolder, view: StudyView, now: float, *, since: float = 0.0) -> float | None:
+def quiet_for(view: StudyView, now: float, *, since: float = 0.0) -> float | None:
     """Return for how many seconds a study has done nothing, or None where it need not do anything.
 
     Args:
-        folder: The study's folder.
-        view: Its state.
+        view: The study.
         now: Seconds since 1970.
         since: Before this nothing is held against it: the coordinator had not been started.
     """
     if view.wanted != Wanted.RUNNING or view.state.has_ended:
         return None
-    latest = max(view.last_progress, since, _wanted_since(folder))
-    # A clock that was set back must not look like endless quiet, nor hide it for long.
-    return max(now - min(latest, now), 0.0)
-
-
-def _wanted_since(folder: StudyFolder) -> float:
-    try:
-        wish = folder.wish()
-        return datetime.fromisoformat(wish.since).timestamp() if wish is not None else 0.0
-    except (CheckpointError, ValueError):
-        return 0.0
+    # A time to come, from before a clock was set back, counts as now.
+    return now - min(max(view.last_progress, since, view.wanted_since), now)
 
 
 @dataclass
@@ -77,7 +65,7 @@ class StallAlert:
 
     def _check(self, folder: StudyFolder, now: float) -> list[str]:
         view = view_of(folder, now=now)
-        quiet = quiet_for(folder, view, now, since=self.started)
+        quiet = quiet_for(view, now, since=self.started)
         is_stalled = quiet is not None and quiet >= self.after_s
         if is_stalled and folder.path not in self._stalled:
             return [self._alert(folder, first_line(view, now), quiet or 0.0)]

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from fedcad.server.live import NAME as LIVE
 from fedcad.server.live import Live, read_live
+from fedcad.server.printable import printable
 from fedcad.server.settings import RunSettings
 from fedcad.shared.atomic_files import write_bytes
 from fedcad.shared.errors import CheckpointError
@@ -46,6 +47,10 @@ class Wish:
     since: str = ""
     reason: str = ""
 
+    def since_when(self) -> float:
+        """Return since when in seconds since 1970, or 0 where the text is no time."""
+        return seconds_of(self.since) or 0.0
+
 
 @dataclass(frozen=True)
 class Seal:
@@ -59,11 +64,7 @@ class Seal:
 
     def expires_at(self) -> float | None:
         """Return the expiry in seconds since 1970, or None where the text is no time."""
-        try:
-            when = datetime.fromisoformat(self.expires)
-        except ValueError:
-            return None
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        return seconds_of(self.expires)
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,9 @@ class StudyFolder:
             plain = _read_object(path)
             if plain is None:
                 return None
-            return Wish(Wanted(plain["wanted"]), str(plain.get("since", "")), str(plain.get("reason", "")))
+            return Wish(
+                Wanted(plain["wanted"]), str(plain.get("since", "")), printable(str(plain.get("reason", "")))
+            )
 
     def needs_a_run(self) -> bool:
         """Whether the study is wanted running, is not complete, and no process runs it."""
@@ -222,7 +225,7 @@ class StudyFolder:
                 return None
             return Outcome(
                 status=str(plain["status"]),
-                reason=str(plain["reason"]),
+                reason=printable(str(plain["reason"])),
                 model_sha256=str(plain["model_sha256"]),
                 selected_version=int(plain["selected_version"]),
                 rounds_closed=int(plain["rounds_closed"]),
@@ -294,6 +297,15 @@ def _checkpoint_facts(name: str, plain: dict[str, Any]) -> CheckpointFacts:
         events=int(plain["events"]),
         is_finished=bool(plain["is_finished"]),
     )
+
+
+def seconds_of(text: str) -> float | None:
+    """Return a time in ISO 8601, UTC where it names no zone, as seconds since 1970; None for other text."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
 def all_studies(studies: Path) -> list[StudyFolder]:

@@ -30,6 +30,7 @@ from fedcad.shared.layout import Layout
 
 _COLUMNS = ("round", "attempt", "site", "status", "reason", "weight", "delay_s")
 _TENSOR_FILE = re.compile(r"round-\d{4,}(-final)?(-selected)?")
+_MAIN_METRICS = ("loss", "macro_auroc", "balanced_accuracy")
 _TRIES = 5
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters by which spreadsheets take a cell for a formula; a site's reason must not be one."""
@@ -208,9 +209,9 @@ def learning_rows(events: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def curves_of(learning: Sequence[Row]) -> dict[str, list[Curve]]:
-    """Return the loss and the first two other metrics as curves, all sites together first."""
-    metrics = [key for row in learning for key in row if key not in ("version", "site", "cases")]
-    chosen = sorted(dict.fromkeys(metrics), key=lambda key: (key != "loss", metrics.index(key)))[:3]
+    """Return the main metrics as curves, all sites' cases together first, then single sites."""
+    present = dict.fromkeys(key for row in learning for key in row if key not in ("version", "site", "cases"))
+    chosen = [metric for metric in _MAIN_METRICS if metric in present] or list(present)[:1]
     names = list(dict.fromkeys(str(row["site"]) for row in learning))
     curves = {metric: [_curve(name, metric, learning) for name in names] for metric in chosen}
     filled = {metric: [curve for curve in found if curve.points] for metric, found in curves.items()}

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fedcad.server.live import WAITING, Live, SiteLive
 from fedcad.server.participation import Status
+from fedcad.server.printable import printable
 from fedcad.server.study_folder import CheckpointFacts, ContractFacts, Outcome, StudyFolder, Wanted, Wish
 from fedcad.shared.errors import CheckpointError
 
@@ -78,6 +79,7 @@ class StudyView:
         version: Version of its contract.
         state: What it is doing.
         wanted: What its operator wants: running, paused, stopped, or empty where nobody said.
+        wanted_since: Since when, in seconds since 1970; 0 if unknown.
         reason: Why it waits, stopped, failed or was paused; empty where there is nothing to say.
         until: When it gives up waiting, in seconds since 1970; None where there is no limit.
         waiting_for: Sites that it waits for.
@@ -99,6 +101,7 @@ class StudyView:
     version: int
     state: State
     wanted: str = ""
+    wanted_since: float = 0.0
     reason: str = ""
     until: float | None = None
     waiting_for: tuple[str, ...] = ()
@@ -189,6 +192,7 @@ def view_of(
         version=folder.version,
         state=state,
         wanted=files.wish.wanted.value if files.wish else "",
+        wanted_since=files.wish.since_when() if files.wish else 0.0,
         reason=reason,
         until=files.live.until if is_waiting else None,
         waiting_for=files.live.waiting_for if files.is_running else (),
@@ -293,7 +297,7 @@ def _site(name: str, parts: Mapping[int, Mapping[str, Any]], live: SiteLive, *, 
     for number, part in parts.items():
         status = str(part.get("status", "?"))
         if status != Status.COUNTED:
-            missed.setdefault((status, str(part.get("reason", ""))), []).append(number)
+            missed.setdefault((status, printable(str(part.get("reason", "")))), []).append(number)
     misses = [Miss(status, reason, tuple(rounds)) for (status, reason), rounds in missed.items()]
     return SiteView(
         name=name,

@@ -45,12 +45,12 @@ def _progress(view: StudyView) -> str:
     if view.state is State.WAITING:
         return f"WAITING FOR SITES, round {view.current}{of}"
     name = view.state.value.upper() if view.state in (State.FAILED, State.UNKNOWN) else view.state.value
-    return f"{name} after round {view.round}{of}"
+    return f"{name} after round {view.round}{of}" if view.round else f"{name}, no round closed yet"
 
 
 def _waiting(view: StudyView, now: float) -> str:
     parts = [view.reason] if view.reason else []
-    if view.waiting_for:
+    if view.waiting_for and not all(site in view.reason for site in view.waiting_for):
         parts.append(f"missing {', '.join(view.waiting_for)}")
     if view.until is not None:
         clock = time.strftime("%Y-%m-%d %H:%M", time.localtime(view.until))

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from fedcad.shared.errors import CheckpointError
 class Hands:
     """A clock that is moved by hand, and calls that wait for it."""
 
-    def __init__(self, now: float = 1000.0) -> None:
+    def __init__(self, now: float = 999.0) -> None:
         self.now = now
         self.due: list[tuple[float, Callable[[], None]]] = []
 
@@ -38,7 +39,9 @@ class Hands:
 
 
 def make(path: Path, hands: Hands, rounds: int = 3) -> LiveState:
-    return LiveState(path, hands.clock, rounds=rounds, later=hands.later)
+    live = LiveState(path, hands.clock, rounds=rounds, later=hands.later)
+    hands.move(1.0)
+    return live
 
 
 def test_a_real_run_is_followed(tmp_path: Path) -> None:
@@ -109,6 +112,25 @@ def test_a_wait_shows_its_reason_until_somebody_is_back(tmp_path: Path) -> None:
     assert after({"event": "started", "round": 2, "sites": ["a", "b"]}) == ("training", "", ("a", "b"), None)
 
 
+def test_a_new_process_begins_by_waiting_and_knows_when_sites_were_heard_of(tmp_path: Path) -> None:
+    hands, path = Hands(), tmp_path / "live.json"
+    first = make(path, hands)
+    first.contact("a", "training", "0.1.0")
+    first.close()
+    make(path, hands)
+    found = read_live(path)
+    assert found is not None
+    assert (found.phase, found.round) == (WAITING, 0)
+    site = found.sites["a"]
+    assert (site.last_contact, site.version, site.phase, site.status) == (1000.0, "0.1.0", "", "")
+
+
+def test_a_damaged_file_of_an_earlier_process_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "live.json").write_text("{")
+    make(tmp_path / "live.json", Hands())
+    assert read_live(tmp_path / "live.json") is not None
+
+
 @given(st.lists(st.floats(0.0, 3.0), max_size=30))
 @settings(max_examples=40, deadline=None)
 def test_written_at_most_once_a_second_and_nothing_is_left_out(tmp_path_factory, pauses) -> None:  # type: ignore[no-untyped-def]
@@ -121,7 +143,7 @@ def test_written_at_most_once_a_second_and_nothing_is_left_out(tmp_path_factory,
         written.append(json.loads(path.read_text())["updated"])
     hands.move(1.0)
     times = sorted(set(written))
-    assert all(later - earlier >= 1.0 - 1e-9 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 1.0 - 1e-9 for earlier, later in pairwise(times))
     if pauses:
         found = read_live(path)
         assert found is not None
