@@ -84,7 +84,9 @@ def frame(message: WorkerMessage) -> Iterator[memoryview]:
     yield memoryview(_PREFIX.pack(_MAGIC, len(header)))
     yield memoryview(header)
     for _, _, each in listed:
-        yield _bytes_of(np.ascontiguousarray(each))
+        # An empty part would be sent to an end that has everything, and may have closed already.
+        if each.size:
+            yield _bytes_of(np.ascontiguousarray(each))
 
 
 def _dtype_name(array: NDArray[Any]) -> str:

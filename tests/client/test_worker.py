@@ -1,0 +1,197 @@
+"""The training worker as a real process: killed in training, ended when idle, stopped, asked again."""
+
+import json
+import os
+import signal
+import sys
+import threading
+
+import joined_site
+import numpy as np
+import pytest
+
+from fedcad.client.worker_keeper import WorkerKeeper, worker_command
+from fedcad.client.worker_protocol import WorkerMessage, connect, receive_message, send_message
+from fedcad.client.worker_studies import Interruption, Keys, Studies
+from fedcad.shared.messages import SiteInfo, Update
+
+SAVES_EVERY_STEP = """
+import sys
+from functools import partial
+from fedcad.client import worker
+worker.Interruption = partial(worker.Interruption, checkpoint_s=0.0)
+sys.exit(worker.main(sys.argv[1:]))
+"""
+LONG = {"optimizer": {"name": "adam", "learning_rate": 0.01}, "batch_size": 8, "local_steps": 300}
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory):
+    return joined_site.join_site(tmp_path_factory.mktemp("joined"), worker_idle_s=1.0)
+
+
+class Minded:
+    """A keeper that is polled by a thread, as the client's supervisor does."""
+
+    def __init__(self, hospital, command=None):
+        self.path = hospital.socket
+        command = command or worker_command(hospital.folder)
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        self.keeper = WorkerKeeper(
+            self.path, command=command, log=hospital.logs / "worker.log", environment=environment
+        )
+        self.seen = []
+        self.ends = threading.Event()
+        self.thread = threading.Thread(target=self._mind)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.ends.set()
+        self.thread.join()
+        self.keeper.stop()
+
+    def _mind(self):
+        while not self.ends.is_set():
+            self.keeper.poll(0.05)
+            if self.keeper.worker not in (None, *self.seen):
+                self.seen.append(self.keeper.worker)
+
+    def ask(self, message):
+        with connect(self.path) as connection:
+            send_message(connection, message)
+            return receive_message(connection)
+
+    def until(self, condition, seconds=30):
+        pause = threading.Event()
+        for _ in range(int(seconds / 0.02)):
+            if condition():
+                return
+            pause.wait(0.02)
+        pytest.fail(f"did not come about in {seconds} s")
+
+
+def expected_answer(hospital, coordinator, contract, asked):
+    """What an undisturbed worker answers; leaves nothing in the outbox."""
+    keys = Keys(hospital.signing_key(), coordinator.key.public)
+    studies = Studies(hospital.site, hospital.folder, keys, interruption=Interruption())
+    studies.answer(coordinator.ready(contract))
+    kept = studies.answer(asked)
+    content = kept.read_bytes()
+    kept.unlink()
+    return content
+
+
+def same(answer, content):
+    from io import BytesIO
+
+    from fedcad.client.worker_protocol import read_frame
+
+    wanted = read_frame(BytesIO(content).readinto)
+    assert answer.texts == wanted.texts
+    return all(
+        np.array_equal(values, wanted.arrays[record][name])
+        for record, named in answer.arrays.items()
+        for name, values in named.items()
+    )
+
+
+def training_files(hospital):
+    return list(hospital.state.glob("outbox/*/*/*.training"))
+
+
+def test_killed_in_training_it_goes_on_and_idle_it_ends_and_asked_again_it_says_the_same(joined):
+    hospital, coordinator = joined
+    contract = joined_site.make_contract(training=LONG)
+    asked = coordinator.train(contract)
+    content = expected_answer(hospital, coordinator, contract, asked)
+    command = [sys.executable, "-c", SAVES_EVERY_STEP, str(hospital.folder)]
+    with Minded(hospital, command) as minded:
+        assert isinstance(coordinator.info(minded.ask(coordinator.ready(contract))), SiteInfo)
+        with connect(minded.path) as connection:
+            send_message(connection, asked)
+            minded.until(lambda: training_files(hospital))
+            os.kill(minded.keeper.worker, signal.SIGKILL)
+            assert ended(connection)
+        assert len(training_files(hospital)) == 1
+        assert same(minded.ask(asked), content)
+        assert len(minded.seen) == 2
+        assert training_files(hospital) == []
+        minded.until(lambda: minded.keeper.worker is None)
+        assert minded.keeper.failures == 0
+        assert same(minded.ask(asked), content)
+        assert len(minded.seen) == 3
+    lines = [json.loads(line) for line in (hospital.logs / "worker.jsonl").read_text().splitlines()]
+    said = " ".join(line["text"] for line in lines)
+    assert "nobody needed it" in said
+    assert "sent again as it was" in said
+    assert all(line["process"] == "worker" for line in lines)
+
+
+def ended(connection):
+    try:
+        return receive_message(connection) is None
+    except ConnectionError:
+        return True
+
+
+def test_stopped_with_its_client_it_saves_and_the_next_one_goes_on(joined):
+    hospital, coordinator = joined
+    contract = joined_site.make_contract(name="stopped", training=LONG)
+    asked = coordinator.train(contract)
+    content = expected_answer(hospital, coordinator, contract, asked)
+    command = [sys.executable, "-c", SAVES_EVERY_STEP, str(hospital.folder)]
+    with Minded(hospital, command) as minded:
+        minded.ask(coordinator.ready(contract))
+        with connect(minded.path) as connection:
+            send_message(connection, asked)
+            minded.until(lambda: training_files(hospital))
+            os.kill(minded.keeper.worker, signal.SIGTERM)
+            assert ended(connection)
+        minded.until(lambda: minded.keeper.worker is None)
+        assert minded.keeper.failures == 0
+        answer = minded.ask(asked)
+        assert same(answer, content)
+        assert isinstance(coordinator.update(answer), Update)
+        error = minded.ask(WorkerMessage("nonsense"))
+        assert error.kind == "error"
+        assert "ProtocolError" in error.texts["reason"]
+        with connect(minded.path) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert receive_message(connection).kind == "error"
+        number = minded.keeper.worker
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
+
+
+def test_orphan_ends_by_itself(joined, tmp_path):
+    """A worker whose client was killed ends, so that the next client's worker is alone."""
+    import subprocess
+
+    hospital, _ = joined
+    code = (
+        "import sys, os, signal; from pathlib import Path\n"
+        "from fedcad.client.worker_keeper import *\n"
+        "keeper = WorkerKeeper(Path(sys.argv[1]), command=worker_command(Path(sys.argv[2])),"
+        " log=Path(sys.argv[3]))\n"
+        "while keeper.worker is None: keeper.poll(1)\n"
+        "print(keeper.worker, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, hospital.socket, hospital.folder, tmp_path / "log"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+        pause = threading.Event()
+        while not hospital.socket.exists():
+            pause.wait(0.02)
+        with connect(hospital.socket) as connection:
+            number = int(client.stdout.readline())
+            send_message(connection, WorkerMessage("nonsense"))
+            assert receive_message(connection).kind == "error"
+            client.kill()
+            descriptor = os.pidfd_open(number)
+            import select
+
+            assert select.select([descriptor], [], [], 20)[0]
+            os.close(descriptor)
