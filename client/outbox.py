@@ -4,10 +4,14 @@ Why: whatever is killed or cut off, a site must not answer one question in two w
 count both, and two answers to one question tell more about the patients than one. So an answer is on the disk
 before its first byte leaves, what is sent is that file, and the same plan again gets the same file.
 
+A site answers in the order of (attempt, round): a coordinator that was restored from a backup can ask for
+rounds that were closed only in a new, counted attempt.
+
 The folder of a round is also its scratch store: what later stages of a protocol (keys, shares, masks) must
 remember of earlier ones, and the checkpoint inside the round, lie there and go with it.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,13 +19,14 @@ from pathlib import Path
 
 from fedcad.client.worker_protocol import WorkerMessage, write_message
 from fedcad.shared.atomic_files import remove_leftovers, sync_folder, write_atomically, write_bytes
+from fedcad.shared.canonical import canonical_json
 from fedcad.shared.errors import CheckpointError
 from fedcad.shared.messages import Objection, RoundPlan
 
 SPARE_BYTES = 64 * 2**20
 """Free space that is left to the site's other files."""
-_CLOSED = "closed"
-_ROUND = re.compile(r"round-([0-9]{10})-attempt-([0-9]{10})")
+_CLOSED = "closed.json"
+_ROUND = re.compile(r"round-([0-9]{10})-attempt-[0-9]{10}")
 
 
 class Outbox:
@@ -47,17 +52,16 @@ class Outbox:
                 for earlier rounds, whose answers are removed.
 
         Returns:
-            Why not: ``closed-round`` where the round is over or a higher attempt has begun, ``other-plan``
-            where another plan was admitted.
+            Why not: ``closed-round`` where a higher attempt has begun or the round is over in this one,
+            ``other-plan`` where another plan was admitted.
 
         Raises:
             CheckpointError: What the site remembers is damaged.
         """
-        closed = self._close(plan)
+        attempt, closed = self._close(plan)
         if plan.round == 0:
             return None
-        latest = max((attempt for number, attempt, _ in self._rounds() if number == plan.round), default=0)
-        if plan.round <= closed or plan.attempt < latest:
+        if plan.attempt < attempt or plan.round <= closed:
             return "closed-round"
         path = self._path(plan, "plan")
         if path.exists():
@@ -118,38 +122,44 @@ class Outbox:
                 "for its answer. Make room; the coordinator asks again"
             )
 
-    def _close(self, plan: RoundPlan) -> int:
-        """Return the last round that is known to be closed, after what a plan says; remove what it closes."""
-        before, rounds = self._closed(), list(self._rounds())
-        kept = max((number for number, _, _ in rounds), default=0)
-        closed = max(before, plan.last_counted_round, plan.round - 1 if plan.round > 0 else kept)
-        if closed > before:
+    def _close(self, plan: RoundPlan) -> tuple[int, int]:
+        """Return attempt and last closed round after what a plan says of them; remove what it closes."""
+        before, rounds = self._position(), list(self._rounds())
+        if plan.attempt < before[0]:
+            return before
+        kept = max((number for number, _ in rounds), default=0)
+        known = before[1] if plan.attempt == before[0] else 0
+        closed = max(known, plan.last_counted_round, plan.round - 1 if plan.round > 0 else kept)
+        after = (plan.attempt, closed)
+        if after != before:
             self._folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self._folder)
             # First what is closed, then the removal: killed in between, nothing is answered anew.
-            write_bytes(self._folder / _CLOSED, str(closed).encode())
-        for number, _, folder in rounds:
+            write_bytes(self._folder / _CLOSED, canonical_json({"attempt": after[0], "round": after[1]}))
+        for number, folder in rounds:
             if number <= closed:
                 shutil.rmtree(folder)
-        return closed
+        return after
 
-    def _closed(self) -> int:
+    def _position(self) -> tuple[int, int]:
+        """Return the newest attempt and the last round that is closed in it."""
         path = self._folder / _CLOSED
         if not path.exists():
-            return 0
-        text = path.read_bytes()
-        if not text.isdigit():
+            return 1, 0
+        try:
+            plain = json.loads(path.read_bytes())
+            return int(plain["attempt"]), int(plain["round"])
+        except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{path}: which rounds are closed cannot be read; restore the site's state folder"
-            )
-        return int(text)
+            ) from error
 
-    def _rounds(self) -> Iterator[tuple[int, int, Path]]:
-        """Yield round, attempt and folder of everything that is kept."""
+    def _rounds(self) -> Iterator[tuple[int, Path]]:
+        """Yield round and folder of everything that is kept, of all attempts."""
         for folder in self._folder.glob("round-*"):
             named = _ROUND.fullmatch(folder.name)
             if named:
-                yield int(named[1]), int(named[2]), folder
+                yield int(named[1]), folder
 
     def _path(self, plan: RoundPlan, kind: str) -> Path:
         name = f"round-{plan.round:010d}-attempt-{plan.attempt:010d}"
