@@ -136,6 +136,4 @@ def _plain_errors() -> Iterator[None]:
             f"{error.response.text[:200]}"
         ) from error
     except httpx.HTTPError as error:
-        raise ProtocolError(
-            f"the SuperLink does not answer on loopback yet ({type(error).__name__})"
-        ) from error
+        raise ProtocolError(f"the SuperLink does not answer yet ({type(error).__name__})") from error

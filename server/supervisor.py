@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STATE_FILE = "supervisor.json"
 LOCK_FILE = "supervisor.lock"
-LOOK_EVERY_S = 2.0
+LOOK_EVERY_S = 1.0
 _SITES_EVERY_S = 30.0
 _POLL_TASKS_S = "0.5"
 _PRIVATE = 0o700

@@ -81,9 +81,7 @@ def describe(hospital: "Hospital", now: float | None = None) -> tuple[list[str],
     for name, process in state.get("processes", {}).items():
         restarts = process.get("restarts", 0)
         if restarts:
-            lines.append(
-                f"{name}: {process.get('state')}; restarted {restarts} ×, {process.get('last_exit')}."
-            )
+            lines.append(f"{name}: restarted {restarts} ×; it {process.get('last_exit')}.")
     if state.get("problem"):
         lines.append(f"Problem: {state['problem']}")
     return lines, is_connected

@@ -29,3 +29,16 @@ def test_nodes_cannot_register_themselves_when_authentication_is_on():
 
 def test_log_settings_print_times_and_levels():
     assert "http" in log_settings()["formatters"]
+
+
+def test_flower_itself_would_refuse_a_key_that_was_registered_before():
+    """The reason for :func:`_create_again`; what it does is tested in tests/server/test_flower_control.py."""
+    linkstate = import_module("flwr.server.superlink.linkstate.sql_linkstate")
+    assert list(inspect.signature(linkstate.SqlLinkState.create_node).parameters)[:4] == [
+        "self",
+        "owner_aid",
+        "owner_name",
+        "public_key",
+    ]
+    assert "UNREGISTERED" not in inspect.getsource(linkstate.SqlLinkState.create_node)
+    assert {"public_key", "status"} <= set(linkstate.NodeModel.__table__.columns.keys())
