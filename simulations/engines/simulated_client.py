@@ -7,7 +7,6 @@ A node's configuration says: ``site`` (name), ``site-files`` (JSON list; several
 import json
 import sqlite3
 from collections import OrderedDict
-from functools import lru_cache
 from pathlib import Path
 
 from flwr.app import Context
@@ -62,20 +61,22 @@ def _open_node(context: Context) -> Node:
 _benches: OrderedDict[str, Workbench] = OrderedDict()
 """By study: all runs of one study share the networks, whichever folder their contract is in."""
 
+_studies: dict[str, str] = {}
+"""Hash of the study by the folder of its contract, which is read once."""
+
 
 def _bench(contract_folder: str) -> Workbench:
-    study = _study_hash(contract_folder)
-    if study not in _benches:
-        _benches[study] = Workbench(Contract.load(Path(contract_folder)))
+    study = _studies.get(contract_folder)
+    if study is None or study not in _benches:
+        # The terms alone: parameters come with every plan, and every worker would keep them once more.
+        terms = Contract.load(Path(contract_folder)).terms
+        study = _studies[contract_folder] = terms.study_hash
+        if study not in _benches:
+            _benches[study] = Workbench(terms)
     _benches.move_to_end(study)
     while len(_benches) > _KEPT_BENCHES:
         _benches.popitem(last=False)
     return _benches[study]
-
-
-@lru_cache(maxsize=4096)
-def _study_hash(contract_folder: str) -> str:
-    return Contract.load(Path(contract_folder)).study_hash
 
 
 def _cases_key(study: StudyConfig) -> str:

@@ -6,10 +6,19 @@ import tiny_study
 from flwr.app import Context, Message, RecordDict
 
 from fedcad.client.workbench import freeze
+from fedcad.shared.contract import Contract, Terms
 from fedcad.shared.errors import ArchiveError, DataError, ProtocolError
 from fedcad.shared.flower_records import read_site_info
 from fedcad.simulations.engines.flower_internals import enter_task, name_message
-from fedcad.simulations.engines.simulated_client import REFUSED, describe_error, make_simulated_app
+from fedcad.simulations.engines.simulated_client import (
+    _KEPT_BENCHES,
+    REFUSED,
+    _bench,
+    _benches,
+    _studies,
+    describe_error,
+    make_simulated_app,
+)
 from fedcad.simulations.runs import SimulatedSite
 
 
@@ -22,6 +31,19 @@ def archives(tmp_path_factory):
 def contract(tmp_path):
     freeze(tiny_study.make_study()).save(tmp_path / "contract")
     return tmp_path / "contract"
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Folders of the contracts that are really read from disk, in order."""
+    folders, load = [], Contract.load
+    monkeypatch.setattr(Contract, "load", lambda folder: folders.append(folder.name) or load(folder))
+    return folders
+
+
+def frozen(folder, **changes):
+    freeze(tiny_study.make_study(**changes)).save(folder)
+    return str(folder)
 
 
 def ready(site, contract, tmp_path, **changes):
@@ -59,6 +81,32 @@ def test_pooled_site_has_the_sum_of_each_part(archives, contract, tmp_path):
     pooled = info(SimulatedSite("pooled", files(archives, *archives)), contract, tmp_path)
     assert pooled.cases == {part: sum(each[part] for each in apart) for part in apart[0]}
     assert json.loads(pooled.summary) == {"sources": 2}
+
+
+def test_a_contract_is_read_once_for_all_sites_and_questions(archives, contract, tmp_path, loaded):
+    for name in (*archives, *archives):
+        info(SimulatedSite(name, files(archives, name)), contract, tmp_path)
+    assert loaded == ["contract"]
+
+
+def test_runs_of_one_study_share_the_networks_and_no_worker_keeps_its_parameters(tmp_path, loaded):
+    one, other = frozen(tmp_path / "one"), frozen(tmp_path / "other")
+    bench = _bench(one)
+    assert _bench(other) is bench
+    assert _bench(one) is bench
+    assert loaded == ["one", "other"]
+    assert isinstance(bench.contract, Terms)
+
+
+def test_networks_of_a_study_that_was_put_out_are_built_again(tmp_path, loaded):
+    folders = [frozen(tmp_path / str(seed), seed=seed) for seed in range(_KEPT_BENCHES + 1)]
+    first, *others = [_bench(folder) for folder in folders]
+    assert len({bench.contract.study_hash for bench in (first, *others)}) == len(_benches) + 1
+    again = _bench(folders[0])
+    assert again is not first
+    assert again.contract == first.contract
+    assert loaded == [*(folder.rsplit("/", 1)[1] for folder in folders), "0"]
+    assert _studies[folders[0]] == again.contract.study_hash
 
 
 def test_missing_archive_is_named(contract, tmp_path):
