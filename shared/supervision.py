@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, Any
 
 from fedcad.shared.process_log import ProcessLog
@@ -30,7 +30,6 @@ _CHUNK_BYTES = 65536
 _LONGEST_LINE_BYTES = 65536
 _LONGEST_ERROR = 300
 _POLL_S = 0.05
-Explain = Callable[[str], str | None]
 
 
 def die_with_supervisor() -> None:
@@ -59,14 +58,11 @@ class Program:
         name: Short name, for the log file and the state.
         command: Program and arguments; never a secret, since everyone on the machine can list them.
         environment: Complete environment.
-        explain: Returns in plain words what a printed line says about the state of the program, ``""`` for
-            "all is well again", or None for "nothing".
     """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
-    explain: Explain = field(default=lambda _line: None)
 
 
 class Child:
@@ -78,7 +74,6 @@ class Child:
         self.log = log
         self.process: subprocess.Popen[bytes] | None = None
         self.restarts = 0
-        self.reason = ""
         self.last_exit = ""
         self.last_error = ""
         self._failures = 0
@@ -144,9 +139,6 @@ class Child:
 
     def _note(self, line: str) -> None:
         level, text = self.log.write_printed(line)
-        explained = self.program.explain(text)
-        if explained is not None:
-            self.reason = explained
         if level in ("error", "critical") and text:
             self.last_error = text[:_LONGEST_ERROR]
 
@@ -209,7 +201,6 @@ class Child:
             "pid": None if self.process is None else self.process.pid,
             "restarts": self.restarts,
             "last_exit": self.last_exit,
-            "reason": self.reason,
             "last_error": self.last_error,
         }
 
