@@ -280,7 +280,7 @@ class StudyFolder:
                 return []
             with path.open("rb") as stream:
                 events = [json.loads(line) for line in stream if line.endswith(b"\n")]
-            if not all(isinstance(event, dict) and "event" in event for event in events):
+            if not all(_is_event(event) for event in events):
                 raise ValueError("a line is not an event")
             return events
 
@@ -306,6 +306,21 @@ def seconds_of(text: str) -> float | None:
     except ValueError:
         return None
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def _is_event(event: Any) -> bool:
+    """Whether a line of the log has what its readers use, of the types that they use it as."""
+    if not isinstance(event, dict) or "event" not in event:
+        return False
+    if event["event"] == "round":
+        parts = event.get("participation")
+        is_list = isinstance(parts, list) and all(isinstance(part, dict) for part in parts)
+        return is_list and isinstance(event.get("round"), int)
+    if event["event"] == "validation":
+        sites, union = event.get("sites"), event.get("union")
+        is_table = isinstance(sites, dict) and all(isinstance(each, dict) for each in sites.values())
+        return is_table and isinstance(union, dict) and isinstance(event.get("version"), int)
+    return True
 
 
 def all_studies(studies: Path) -> list[StudyFolder]:

@@ -271,9 +271,7 @@ def _current(files: _Files) -> int:
 def _latest_attempts(events: Iterable[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
     """Return the participation of every closed round, by its last attempt."""
     return {
-        int(event["round"]): list(event.get("participation", ()))
-        for event in events
-        if event["event"] == "round" and isinstance(event.get("round"), int)
+        int(event["round"]): list(event["participation"]) for event in events if event["event"] == "round"
     }
 
 

@@ -187,10 +187,29 @@ def test_a_file_of_another_account_is_a_plain_sentence(tmp_path: Path) -> None:
         folder.wish()
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "round"},
+        {"event": "round", "round": "1", "participation": []},
+        {"event": "round", "round": 1, "participation": ["a"]},
+        {"event": "round", "round": 1, "participation": 5},
+        {"event": "validation", "version": 1, "sites": {}},
+        {"event": "validation", "version": 1, "sites": {"a": 1}, "union": {}},
+        {"event": "validation", "version": None, "sites": {}, "union": {}},
+    ],
+)
+def test_a_strange_event_is_damage(tmp_path: Path, event: dict[str, Any]) -> None:
+    folder = make_folder(tmp_path)
+    (folder.path / "rounds.jsonl").write_text(json.dumps(event) + "\n")
+    with pytest.raises(CheckpointError, match="not an event"):
+        folder.events()
+
+
 def test_a_torn_line_is_no_event_yet(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
-    (folder.path / "rounds.jsonl").write_bytes(b'{"event": "round"}\n{"event": "ro')
-    assert folder.events() == [{"event": "round"}]
+    (folder.path / "rounds.jsonl").write_bytes(b'{"event": "stopped"}\n{"event": "ro')
+    assert folder.events() == [{"event": "stopped"}]
 
 
 def test_studies_are_found_by_name_and_version(tmp_path: Path) -> None:
