@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from fedcad.client.withheld import ERROR_CODE, withhold_reason
+from fedcad.client.withheld import AWAY_CODE, ERROR_CODE, withhold_reason
 from fedcad.client.worker_protocol import DTYPES, WorkerMessage, connect, receive_message, send_message
 from fedcad.shared.errors import ProtocolError
 from fedcad.shared.flower_records import LiveArray, array_record, records_of
@@ -27,6 +27,7 @@ SOCKET_KEY = "worker-socket"
 """Key of the node's configuration that names the worker's socket."""
 PAUSES_S = (0.2, 1.0, 3.0, 10.0, 30.0)
 """How long to wait before each new try where the worker ended or nobody listens."""
+_AWAY = "the site's training worker gives no answer; the site's own log says why"
 _LOG = logging.getLogger("fedcad.client")
 
 
@@ -54,6 +55,8 @@ def _reply(kind: str, message: Message, context: Context, pauses_s: Sequence[flo
     try:
         path = Path(str(context.node_config[SOCKET_KEY]))
         answer = _forward(path, to_worker(kind, message.content), pauses_s)
+        if answer is None:
+            return Message(Error(AWAY_CODE, _AWAY), reply_to=message)
         if answer.kind == "error":
             return Message(Error(ERROR_CODE, answer.texts["reason"]), reply_to=message)
         return Message(from_worker(answer), reply_to=message)
@@ -61,8 +64,12 @@ def _reply(kind: str, message: Message, context: Context, pauses_s: Sequence[flo
         return Message(Error(ERROR_CODE, withhold_reason(error)), reply_to=message)
 
 
-def _forward(path: Path, message: WorkerMessage, pauses_s: Sequence[float]) -> WorkerMessage:
-    """Send a message and wait for its answer, however long; again where the worker ended meanwhile."""
+def _forward(path: Path, message: WorkerMessage, pauses_s: Sequence[float]) -> WorkerMessage | None:
+    """Send a message and wait for its answer, however long; again where the worker ended meanwhile.
+
+    Returns:
+        The answer, or None where the tries have run out.
+    """
     for pause in (*pauses_s, None):
         try:
             with connect(path) as connection:
@@ -75,10 +82,8 @@ def _forward(path: Path, message: WorkerMessage, pauses_s: Sequence[float]) -> W
         if pause is not None:
             _LOG.warning("the training worker cannot be reached (%s); trying again in %g s", reason, pause)
             time.sleep(pause)
-    raise ProtocolError(
-        f"the training worker gave no answer in {len(pauses_s) + 1} tries ({reason}); "
-        "its own log says why. The client starts it anew with the next message"
-    )
+    _LOG.error("the training worker gave no answer in %d tries (%s)", len(pauses_s) + 1, reason)
+    return None
 
 
 def _ask(connection: socket.socket, message: WorkerMessage) -> WorkerMessage | None:

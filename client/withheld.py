@@ -7,6 +7,8 @@ from fedcad.shared.errors import FedCADError
 
 ERROR_CODE = 2
 """Flower's code for an app that raised an error: asking again would bring the same one."""
+AWAY_CODE = 5
+"""Flower's code for a node that cannot be reached: asking again may succeed."""
 _LOG = logging.getLogger("fedcad.client")
 
 

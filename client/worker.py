@@ -58,7 +58,9 @@ class StopSignal:
             os.write(self._wake, b"\0")
 
 
-def serve(listener: socket.socket, studies: Studies, stop: StopSignal, *, idle_s: float) -> None:
+def serve(
+    listener: socket.socket, studies: Studies, stop: StopSignal, *, idle_s: float, largest_bytes: int
+) -> None:
     """Answer one connection after another until nobody has connected for a while, or until asked to stop.
 
     Args:
@@ -66,6 +68,7 @@ def serve(listener: socket.socket, studies: Studies, stop: StopSignal, *, idle_s
         studies: What answers.
         stop: Whether to stop.
         idle_s: Seconds without a connection after which this returns.
+        largest_bytes: Most bytes of the arrays of one message.
     """
     while not stop.is_set:
         readable = select.select([listener.fileno(), stop.fileno()], [], [], idle_s)[0]
@@ -75,16 +78,17 @@ def serve(listener: socket.socket, studies: Studies, stop: StopSignal, *, idle_s
         with connection:
             connection.settimeout(PATIENCE_S)
             try:
-                _answer(connection, studies)
+                _answer(connection, studies, largest_bytes)
             except StopRequested:
                 _LOG.info("stopped inside a round; its checkpoint is kept")
                 return
 
 
-def _answer(connection: socket.socket, studies: Studies) -> None:
+def _answer(connection: socket.socket, studies: Studies, largest_bytes: int) -> None:
     """Answer one connection; whatever goes wrong is told by its kind, and does not end the worker."""
     try:
-        message = _receive(connection)
+        check_peer(connection)
+        message = receive_message(connection, largest_bytes=largest_bytes)
         if message is None:
             return
         answer = studies.answer(message)
@@ -99,11 +103,6 @@ def _answer(connection: socket.socket, studies: Studies) -> None:
         _LOG.warning(
             "an answer could not be handed over (%s); it can be asked for again", type(error).__name__
         )
-
-
-def _receive(connection: socket.socket) -> WorkerMessage | None:
-    check_peer(connection)
-    return receive_message(connection)
 
 
 def _send(connection: socket.socket, answer: WorkerMessage | Path) -> None:
@@ -133,7 +132,8 @@ def main(arguments: list[str]) -> int:
             interruption = Interruption(is_stopping=lambda: stop.is_set)
             studies = Studies(site, hospital.site_file.parent, keys, interruption=interruption)
             _LOG.info("the training worker is ready; threads: %d", torch.get_num_threads())
-            serve(listener, studies, stop, idle_s=site.worker_idle_s)
+            largest_bytes = site.largest_payload_mb * 10**6
+            serve(listener, studies, stop, idle_s=site.worker_idle_s, largest_bytes=largest_bytes)
     except FedCADError as error:
         _LOG.error("the training worker cannot run: %s", error)
         return 1

@@ -22,6 +22,8 @@ LISTENER = 3
 """Descriptor under which a worker inherits the listening socket."""
 QUICK_S = 20.0
 """A worker that fails within this time counts as one that cannot start."""
+MOST_FAILURES = 3
+"""After so many failures in a row nobody waits for a worker any more: who has connected is turned away."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 _STOP_S = 20.0
 _BACKLOG = 16
@@ -126,6 +128,13 @@ class WorkerKeeper:
         # The first failure may be a kill -9: only what fails again waits.
         waits = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures - 2, 10))
         self._not_before = self._clock() + (waits if self._failures > 1 else 0.0)
+        if self._failures >= MOST_FAILURES:
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        """Close all connections that wait, so that the other end tells its coordinator."""
+        while select.select([self._listener], [], [], 0)[0]:
+            self._listener.accept()[0].close()
 
 
 class _Worker:

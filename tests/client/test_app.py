@@ -160,10 +160,10 @@ def test_worker_that_ends_is_asked_again_and_the_message_is_whole(tmp_path):
 def test_tries_are_bounded_and_only_the_kind_is_told(tmp_path):
     with worker(tmp_path / "w.sock", [lambda _: None] * 3) as config:
         reply = send(make_client_app([0, 0]), content_of(VALUES), "train", config)
-    assert reply.has_error()
+    assert reply.error.code == 5
     assert str(tmp_path) not in reply.error.reason
     absent = send(make_client_app([0]), content_of(VALUES), "train", {SOCKET_KEY: str(tmp_path / "none")})
-    assert absent.has_error()
+    assert absent.error.code == 5
     assert str(tmp_path) not in absent.error.reason
     assert "KeyError" in send(make_client_app([0]), content_of(VALUES), "train", {}).error.reason
 

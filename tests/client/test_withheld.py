@@ -2,7 +2,7 @@
 
 import logging
 
-from fedcad.client.withheld import ERROR_CODE, withhold_reason
+from fedcad.client.withheld import AWAY_CODE, ERROR_CODE, withhold_reason
 from fedcad.shared.errors import ArchiveError
 
 
@@ -25,7 +25,8 @@ def test_of_unforeseen_errors_even_the_log_gets_the_place_only(caplog):
     assert "test_withheld.py" in caplog.text
 
 
-def test_code_is_flowers_for_an_error_that_would_come_again():
+def test_codes_are_flowers_own():
     from flwr.common.constant import ErrorCode
 
     assert ErrorCode.CLIENT_APP_RAISED_EXCEPTION == ERROR_CODE
+    assert ErrorCode.NODE_UNAVAILABLE == AWAY_CODE

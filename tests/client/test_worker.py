@@ -22,7 +22,7 @@ from fedcad.client import worker
 worker.Interruption = partial(worker.Interruption, checkpoint_s=0.0)
 sys.exit(worker.main(sys.argv[1:]))
 """
-LONG = {"optimizer": {"name": "adam", "learning_rate": 0.01}, "batch_size": 8, "local_steps": 300}
+LONG = {"optimizer": {"name": "adam", "learning_rate": 0.01}, "batch_size": 8, "local_steps": 120}
 
 
 @pytest.fixture(scope="module")

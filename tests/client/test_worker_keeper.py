@@ -105,20 +105,30 @@ def test_never_two_workers(keeper, tmp_path):
     assert seen <= {0, 1}
 
 
-def test_worker_that_cannot_start_is_tried_later_each_time(tmp_path):
-    now = [100.0]
-    failing = make(tmp_path, "raise SystemExit(5)", clock=lambda: now[0])
-    with failing as keeper, connect(tmp_path / "run" / "worker.sock"):
-        pauses = []
+def test_worker_that_cannot_start_is_tried_later_each_time_and_nobody_waits_for_it(tmp_path):
+    now, pauses, turned_away = [100.0], [], []
+    with make(tmp_path, "raise SystemExit(5)", clock=lambda: now[0]) as keeper:
         for number in range(1, 6):
-            until(keeper, lambda number=number: keeper.failures == number)
-            before = now[0]
-            while keeper.worker is None:
-                keeper.poll(0)
-                now[0] += 0.25
-            pauses.append(now[0] - before - 0.25)
+            with connect(tmp_path / "run" / "worker.sock") as connection:
+                connection.setblocking(False)
+                until(keeper, lambda number=number: keeper.failures == number)
+                turned_away.append(is_closed(connection))
+            with connect(tmp_path / "run" / "worker.sock"):
+                before = now[0]
+                while keeper.worker is None:
+                    keeper.poll(0)
+                    now[0] += 0.25
+                pauses.append(now[0] - before - 0.25)
     assert pauses[0] == 0
     assert pauses[1:] == pytest.approx([1, 2, 4, 8], abs=0.3)
+    assert turned_away == [False, False, True, True, True]
+
+
+def is_closed(connection):
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
 
 
 def test_command_that_does_not_exist_is_a_failure_and_not_the_end(tmp_path):
