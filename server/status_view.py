@@ -135,7 +135,9 @@ def _sites(study: StudyView, now: float) -> Table:
     for site in study.sites:
         cells = [_number(site.rounds.get(name, 0), is_bad=name != "counted") for name in numbers]
         doing = _doing(site) if study.phase else ""
-        table.add_row(Text(site.name), Text(_contact(site, now)), doing, site.live.version or "-", *cells)
+        table.add_row(
+            Text(site.name), Text(_contact(site, now)), doing, Text(site.live.version or "-"), *cells
+        )
     return table
 
 
