@@ -65,14 +65,32 @@ def join(
         IdentityError: A signature, fingerprint, name, key or date is not what it must be.
     """
     enrolment, facts = examine(hospital, enrolment_file, now=now)
+    join_checked(hospital, enrolment, expected_fingerprint)
+    return facts
+
+
+def join_checked(hospital: Hospital, enrolment: Enrolment, expected_fingerprint: str) -> None:
+    """Install an enrolment that :func:`examine` returned, if its authority has the expected fingerprint.
+
+    Raises:
+        IdentityError: It has another.
+    """
     if not same_fingerprint(enrolment.authority_fingerprint, expected_fingerprint):
         raise IdentityError(
             f"the enrolment's authority has the fingerprint\n  {enrolment.authority_fingerprint}\n"
             f"but the coordinator read out\n  {expected_fingerprint.strip()[:100]}\n"
-            "Nothing was installed: somebody may have exchanged the file. Call the coordinator"
+            "Nothing was installed: somebody may have exchanged the file, or a digit was misheard. "
+            "Call the coordinator"
         )
     install(hospital, enrolment)
-    return facts
+
+
+def is_known_authority(hospital: Hospital, enrolment: Enrolment) -> bool:
+    """Whether the authority is the one that this site has compared and installed before."""
+    try:
+        return hospital.ca_certificate.read_text(encoding="ascii") == enrolment.ca_pem
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def examine(

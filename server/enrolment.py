@@ -32,11 +32,10 @@ def enrol(
     """
     moment = now or datetime.now(UTC)
     request.verify()
+    same = find_same(consortium, request, replace=replace)
+    if same is not None:
+        return same.enrolment
     found = read_record(consortium.sites_folder, request.site)
-    _check_unused(consortium, request)
-    if found is not None and not replace:
-        _check_same(found, request)
-        return found.enrolment
     earlier = () if found is None else _earlier_keys(found, request)
     record = SiteRecord(
         request=request,
@@ -46,6 +45,25 @@ def enrol(
     )
     write_record(consortium.sites_folder, record)
     return record.enrolment
+
+
+def find_same(
+    consortium: Consortium, request: EnrolmentRequest, *, replace: bool = False
+) -> SiteRecord | None:
+    """Return the record of a site that this very request enrolled before, or None where it would be new.
+
+    Raises:
+        IdentityError: The request's name or one of its keys is taken, or it was revoked or replaced.
+    """
+    _check_unused(consortium, request)
+    found = read_record(consortium.sites_folder, request.site)
+    if found is None:
+        return None
+    if replace and (found.revoked or found.request != request):
+        _earlier_keys(found, request)
+        return None
+    _check_same(found, request)
+    return found
 
 
 def renew(consortium: Consortium, site: str, *, now: datetime | None = None) -> Enrolment:

@@ -10,7 +10,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
@@ -44,7 +44,72 @@ class CommandSource:
     summary: str
 
 
-COMMANDS = {
+Table = Mapping[str, "CommandSource | CommandFamily"]
+
+
+@dataclass(frozen=True)
+class CommandFamily:
+    """Commands under one word, such as ``fedcad server``, and whom they are for."""
+
+    summary: str
+    commands: Mapping[str, CommandSource]
+
+
+_SITES = "fedcad.server.commands.sites"
+_CONSORTIUM = "fedcad.server.commands.consortium"
+_STUDIES = "fedcad.server.commands.studies"
+_VIEW = "fedcad.server.commands.studies_view"
+_NODE = "fedcad.client.commands.node"
+_ENROLMENT = "fedcad.client.commands.enrolment"
+
+SERVER_COMMANDS = {
+    "init": CommandSource(_CONSORTIUM, "init", "Make a consortium: its folder, keys and certificates."),
+    "enrol": CommandSource(_SITES, "enrol", "Take a site into the consortium by its request."),
+    "sites": CommandSource(_SITES, "sites", "List the sites, their fingerprints and certificates."),
+    "renew": CommandSource(_SITES, "renew", "Renew the certificate of a site, or of the server."),
+    "revoke": CommandSource(_SITES, "revoke", "Exclude a site from now on."),
+    "start": CommandSource(
+        "fedcad.server.commands.run", "start", "Run the coordinator, and keep it running."
+    ),
+    "stop": CommandSource("fedcad.server.commands.run", "stop", "Stop the coordinator, or one study."),
+    "submit": CommandSource(_STUDIES, "submit", "Sign a frozen study and start it."),
+    "status": CommandSource(_VIEW, "status", "Show the coordinator, its studies and their sites."),
+    "watch": CommandSource(_VIEW, "watch", "Watch a study live until it has ended."),
+    "pause": CommandSource(_STUDIES, "pause", "Let a study rest after the round that is going on."),
+    "resume": CommandSource(_STUDIES, "resume", "Let a paused or stopped study go on."),
+    "logs": CommandSource(_VIEW, "logs", "Show what the coordinator's processes logged."),
+    "result": CommandSource(_VIEW, "result", "Write a study's model and report, as they are now."),
+    "amend": CommandSource(_STUDIES, "amend", "Make a new version of a study; shows what changes."),
+    "backup": CommandSource(_CONSORTIUM, "backup", "Save everything into one file, keys included."),
+    "restore": CommandSource(_CONSORTIUM, "restore", "Make the folder anew from a backup."),
+}
+"""Commands of the coordinator, in the order of their first use."""
+
+CLIENT_COMMANDS = {
+    "init": CommandSource(_ENROLMENT, "init", "Make a hospital node's folder and its site.yaml."),
+    "request": CommandSource(
+        _ENROLMENT, "request", "Make the site's keys and its request to the coordinator."
+    ),
+    "join": CommandSource(_ENROLMENT, "join", "Install what the coordinator returned."),
+    "doctor": CommandSource(
+        "fedcad.client.commands.doctor", "doctor", "Check whether this node can work: a go/no-go list."
+    ),
+    "start": CommandSource(_NODE, "start", "Run the node, and keep it running."),
+    "stop": CommandSource(_NODE, "stop", "Stop the node."),
+    "status": CommandSource(_NODE, "status", "Show whether the node runs, is connected, and what it does."),
+}
+"""Commands of a hospital node, in the order of their first use."""
+
+STUDY_COMMANDS = {
+    "freeze": CommandSource(
+        "fedcad.client.commands.study",
+        "freeze",
+        "Freeze a study into a contract, where models are installed.",
+    ),
+}
+"""Commands for those who write studies."""
+
+COMMANDS: dict[str, CommandSource | CommandFamily] = {
     "simulate": CommandSource(
         "fedcad.simulations.cli", "simulate", "Run a study on emulated hospitals, on this machine."
     ),
@@ -53,12 +118,16 @@ COMMANDS = {
         "fedcad.shared.models.cli", "models", "List the networks, or print one layer by layer with its costs."
     ),
     "check": CommandSource(
-        "fedcad.shared.config.cli", "check", "Check a study, simulation or site file; show every mistake."
+        "fedcad.shared.config.cli", "check", "Check a configuration file; show every mistake."
     ),
     "schema": CommandSource(
         "fedcad.shared.config.cli", "schema", "Print the JSON Schema of a kind of file, for your editor."
     ),
+    "study": CommandFamily("Prepare a study for real hospitals.", STUDY_COMMANDS),
+    "server": CommandFamily("Coordinate a consortium of real hospitals.", SERVER_COMMANDS),
+    "client": CommandFamily("Run a hospital's node.", CLIENT_COMMANDS),
 }
+"""Every command. A new one needs a line here, and a function with a docstring in the module that it names."""
 
 EXTRA_OF_MODULE = {
     "pydicom": "client",
@@ -77,15 +146,19 @@ EXTRA_OF_MODULE = {
 class LazyGroup(TyperGroup):
     """A group of commands that imports a command's module only to run it, show its help or complete it."""
 
+    table: Table = COMMANDS
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names in the order of the table, which is the order of a newcomer's first steps."""
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Return a stand-in that knows its summary, enough for the list of commands."""
-        source = COMMANDS.get(cmd_name)
+        """Return a family of commands, or a stand-in that knows its summary, enough for the list."""
+        source = self.table.get(cmd_name)
         if source is None:
             return None
+        if isinstance(source, CommandFamily):
+            return _family(cmd_name, source)
         return TyperCommand(cmd_name, help=source.summary, rich_markup_mode=self.rich_markup_mode)
 
     def resolve_command(
@@ -93,25 +166,49 @@ class LazyGroup(TyperGroup):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the real command, loaded now."""
         try:
-            name, stand_in, rest = super().resolve_command(ctx, args)
+            name, found, rest = super().resolve_command(ctx, args)
         except click.UsageError as error:
             message = error.message.partition(" Did you mean")[0].rstrip(".")
-            raise click.UsageError(f"{message}. {_suggestion(args[0])}", ctx) from error
-        return name, load_command(name) if name and stand_in else stand_in, rest
+            raise click.UsageError(f"{message}. {_suggestion(args[0], self.table)}", ctx) from error
+        source = self.table.get(name) if name else None
+        if name and isinstance(source, CommandSource):
+            return name, load_command(name, source), rest
+        return name, found, rest
 
 
-def _suggestion(word: str) -> str:
-    near = difflib.get_close_matches(word.lower(), COMMANDS, n=1, cutoff=0.5)
-    return f"Did you mean {near[0]!r}?" if near else f"The commands are {', '.join(COMMANDS)}."
+def _family(name: str, family: CommandFamily) -> LazyGroup:
+    """Return the group of a family's commands."""
+    group = LazyGroup(
+        name=name,
+        help=family.summary,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        context_settings=_CONTEXT,
+    )
+    group.table = family.commands
+    return group
 
 
-def load_command(name: str) -> click.Command:
+def _suggestion(word: str, table: Table) -> str:
+    near = difflib.get_close_matches(word.lower(), table, n=1, cutoff=0.5)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    elsewhere = [
+        f"'fedcad {name} {word}'"
+        for name, source in COMMANDS.items()
+        if isinstance(source, CommandFamily) and word in source.commands
+    ]
+    if elsewhere:
+        return f"Did you mean {' or '.join(elsewhere)}?"
+    return f"The commands are {', '.join(table)}."
+
+
+def load_command(name: str, source: CommandSource) -> click.Command:
     """Import the function behind a command and make a click command of it.
 
     Raises:
         MissingExtraError: It needs an optional part that is not installed.
     """
-    source = COMMANDS[name]
     try:
         function = getattr(import_module(source.module), source.function)
     except ModuleNotFoundError as error:
@@ -153,7 +250,8 @@ app = typer.Typer(
     "Several hospitals train one model together, and no image leaves its hospital. Describe a study in a "
     "YAML file, try it here on emulated hospitals, and read in the report whether each hospital gained.",
     epilog="First steps: fedcad simulate configs/simulations/chest-xray-phantom.yaml (needs no data). "
-    "Each command has its own help: fedcad simulate --help",
+    "Each command has its own help: fedcad simulate --help. A real consortium: fedcad server --help, "
+    "fedcad client --help",
 )
 
 

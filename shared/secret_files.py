@@ -3,7 +3,9 @@
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from fedcad.shared.atomic_files import sync_folder
 from fedcad.shared.errors import IdentityError
@@ -14,8 +16,12 @@ LARGEST_SECRET_BYTES = 16_384
 _OTHERS = 0o077
 
 
-def write_secret(path: Path, content: bytes) -> None:
+def write_secretly(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a new secret file with mode 0600, whatever the umask of the process.
+
+    Args:
+        path: The file, in a folder that exists.
+        write: Writes the content to the open stream that it is given.
 
     Guarantees:
         The file is whole or absent, also after a power cut; at no moment can another account read it; an
@@ -25,22 +31,29 @@ def write_secret(path: Path, content: bytes) -> None:
         IdentityError: There is a file of this name already.
     """
     neighbour = path.with_name(f".{path.name}.{secrets.token_hex(6)}.unfinished")
-    descriptor = os.open(neighbour, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    descriptor = os.open(neighbour, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with os.fdopen(descriptor, "w+b") as stream:
             os.fchmod(stream.fileno(), PRIVATE_FILE)
-            stream.write(content)
+            write(stream)
             stream.flush()
             os.fsync(stream.fileno())
         # A link, unlike a renaming, refuses to replace.
         path.hardlink_to(neighbour)
     except FileExistsError as error:
-        raise IdentityError(
-            f"{path} exists already; secrets are never overwritten. Move it away first"
-        ) from error
+        raise IdentityError(f"{path} exists already and is never overwritten; move it away first") from error
     finally:
         neighbour.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Write a new secret file, as :func:`write_secretly`.
+
+    Raises:
+        IdentityError: There is a file of this name already.
+    """
+    write_secretly(path, lambda stream: stream.write(content))
 
 
 def read_secret(path: Path, what: str) -> bytes:
