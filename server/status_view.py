@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fedcad.server.overview import Overview
 from fedcad.server.study_state import SiteView, State, StudyView
-from fedcad.server.study_wording import first_line, in_words, ranges
+from fedcad.server.study_wording import first_line, in_words, rounds_in_words
 
 _STYLES = {
     State.RUNNING: "bold green",
@@ -174,7 +174,7 @@ def _reasons(sites: Iterable[SiteView]) -> list[str]:
     lines = []
     for site in sites:
         for miss in site.misses[:_MOST_REASONS]:
-            rounds = f"round{'s' if len(miss.rounds) > 1 else ''} {ranges(miss.rounds)}"
+            rounds = rounds_in_words(miss.rounds)
             lines.append(f"{site.name}  {miss.status} in {rounds}{': ' if miss.reason else ''}{miss.reason}")
         if len(site.misses) > _MOST_REASONS:
             lines.append(

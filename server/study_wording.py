@@ -5,6 +5,9 @@ from collections.abc import Iterable
 
 from fedcad.server.study_state import State, StudyView
 
+_MOST_RANGES = 6
+_MOST_SITES = 6
+
 
 def ranges(numbers: Iterable[int]) -> str:
     """Return numbers as people write them: ``1-3, 7``."""
@@ -15,6 +18,15 @@ def ranges(numbers: Iterable[int]) -> str:
         else:
             parts.append([number])
     return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
+
+
+def rounds_in_words(numbers: Iterable[int]) -> str:
+    """Return which rounds, briefly where they are many: ``rounds 1-3, 7`` or ``143 rounds, last 999``."""
+    found = sorted(numbers)
+    listed = ranges(found)
+    if listed.count(",") >= _MOST_RANGES:
+        return f"{len(found)} rounds, last {found[-1]}"
+    return f"round{'s' if len(found) > 1 else ''} {listed}"
 
 
 def first_line(view: StudyView, now: float) -> str:
@@ -60,10 +72,13 @@ def _waiting(view: StudyView, now: float) -> str:
 
 def losses(view: StudyView) -> str:
     """Return which sites were missing from which closed rounds, or an empty text where none was."""
-    named = []
-    for site in view.incomplete:
-        rounds = [number for miss in site.misses for number in miss.rounds]
-        named.append(f"{site.name} (round{'s' if len(rounds) > 1 else ''} {ranges(rounds)})")
+    missing = view.incomplete
+    named = [
+        f"{site.name} ({rounds_in_words(number for miss in site.misses for number in miss.rounds)})"
+        for site in missing[:_MOST_SITES]
+    ]
+    if len(missing) > _MOST_SITES:
+        named.append(f"and {len(missing) - _MOST_SITES} more sites")
     return f"WITHOUT {', '.join(named)}" if named else ""
 
 

@@ -61,6 +61,14 @@ def test_losses_name_the_most_absent_first() -> None:
     assert losses(view(State.FINISHED)) == ""
 
 
+def test_many_rounds_and_sites_stay_one_readable_line() -> None:
+    sites = tuple(site(f"s{number}", *range(1, 1000, 7)) for number in range(9))
+    line = losses(view(State.FINISHED, sites=sites))
+    assert line.startswith("WITHOUT s0 (143 rounds, last 995), s1 (")
+    assert line.endswith("s5 (143 rounds, last 995), and 3 more sites")
+    assert losses(view(State.FINISHED, sites=(site("a", *range(1, 500)),))) == "WITHOUT a (rounds 1-499)"
+
+
 @given(st.sets(st.integers(1, 60)))
 def test_ranges_say_every_number_once(numbers: set[int]) -> None:
     said: list[int] = []
