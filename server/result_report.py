@@ -49,7 +49,10 @@ def page(
             f"<style>{_STYLE}</style><h1>{escape(title)}</h1>",
             f'<p class="first">{escape(first)}</p>',
             "<table>",
-            *(f"<tr><th>{escape(name)}<td><code>{escape(str(fact))}</code>" for name, fact in facts.items()),
+            *(
+                f"<tr><th>{escape(name.replace('_', ' '))}<td><code>{escape(str(fact))}</code>"
+                for name, fact in facts.items()
+            ),
             "</table>",
             "<h2>Validation at the sites</h2>",
             *(_figure(metric, found) for metric, found in curves.items()),
@@ -98,15 +101,29 @@ def _figure(metric: str, curves: Sequence[Curve]) -> str:
     legend = []
     for number, curve in enumerate(curves):
         colour = "#222" if number == 0 else _COLOURS[(number - 1) % len(_COLOURS)]
-        line = " ".join(place(point) for point in curve.points)
         width = 2.5 if number == 0 else 1
-        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="{width}" points="{line}"/>')
+        for run in _runs(curve.points):
+            line = " ".join(place(point) for point in run)
+            parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="{width}" points="{line}"/>')
         x, y = place(curve.points[-1]).split(",")
         parts.append(f'<circle cx="{x}" cy="{y}" r="2.5" fill="{colour}"/>')
         legend.append(f'<span style="color:{colour}">■ {escape(curve.name)}</span>')
     name = escape(metric.replace("_", " "))
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{name}">{"".join(parts)}</svg>'
-    return f"<figure><figcaption>{name}, by version: {' '.join(legend)}</figcaption>{svg}</figure>"
+    return (
+        f"<figure><figcaption>{name}, by version (0: initial): {' '.join(legend)}</figcaption>{svg}</figure>"
+    )
+
+
+def _runs(points: Sequence[tuple[int, float]]) -> list[list[tuple[int, float]]]:
+    """Return points in runs of consecutive versions: where a site was missing, its curve has a gap."""
+    runs: list[list[tuple[int, float]]] = []
+    for point in points:
+        if runs and point[0] == runs[-1][-1][0] + 1:
+            runs[-1].append(point)
+        else:
+            runs.append([point])
+    return runs
 
 
 def _axes(low: float, high: float, last: int) -> str:

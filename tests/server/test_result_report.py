@@ -45,12 +45,13 @@ def test_without_a_round_it_says_so() -> None:
 
 
 def test_curves_are_in_their_place_by_hand() -> None:
-    text = make({"loss": [Curve("all", [(0, 1.0), (2, 0.5)]), Curve("<a>", [(0, 0.75)])]})
+    missing_in_two = Curve("<a>", [(0, 0.75), (1, 0.5), (3, 0.75), (4, 1.0)])
+    text = make({"loss": [Curve("all", [(0, 1.0), (1, 0.5)]), missing_in_two]})
     (svg,) = re.findall(r"<svg.*?</svg>", text)
     drawing = ElementTree.fromstring(svg)
     lines = [line.get("points") for line in drawing.iter("polyline")]
-    # 640 x 240 with margins of 40: x from 40 to 600 over versions 0 to 2, y from 40 (1.0) to 200 (0.5).
-    assert lines == ["40.0,40.0 600.0,200.0", "40.0,120.0"]
+    # 640 x 240 with margins of 40: x from 40 to 600 over versions 0 to 4, y from 40 (1.0) to 200 (0.5).
+    assert lines == ["40.0,40.0 180.0,200.0", "40.0,120.0 180.0,200.0", "460.0,120.0 600.0,40.0"]
     assert "■ &lt;a&gt;" in text
 
 
