@@ -3,7 +3,10 @@
 import inspect
 from importlib import import_module
 
-from fedcad.shared.flower_internals.superlink import log_settings
+from flwr.common.constant import NOOP_FLWR_AID
+from flwr.supercore.constant import NOOP_FEDERATION_ID
+
+from fedcad.shared.flower_internals.superlink import _activate_anew, log_settings
 
 
 def test_the_names_behind_the_fence_are_as_expected():
@@ -42,3 +45,50 @@ def test_flower_itself_would_refuse_a_key_that_was_registered_before():
     ]
     assert "UNREGISTERED" not in inspect.getsource(linkstate.SqlLinkState.create_node)
     assert {"public_key", "status"} <= set(linkstate.NodeModel.__table__.columns.keys())
+
+
+def test_what_a_returning_node_had_taken_ends_as_expired_and_nothing_else_does(tmp_path, monkeypatch):
+    """With flwr's own state: a question taken and unanswered, one that waits, one of another node."""
+    from flwr.app import ConfigRecord, Message, RecordDict
+    from flwr.common.constant import ErrorCode
+    from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
+    from flwr.supercore.inflatable.inflatable_object import get_object_tree
+    from flwr.supercore.object_store import ObjectStoreFactory
+    from flwr.supercore.task_identity import TaskIdentity
+    from flwr.superlink.federation import NoOpFederationManager
+
+    database = str(tmp_path / "link.db")
+    objects = ObjectStoreFactory(database).store()
+    state = SqlLinkState(database, NoOpFederationManager(), objects)
+    state.initialize()
+    monkeypatch.setattr(SqlLinkState, "activate_node", _activate_anew(SqlLinkState.activate_node))
+    run_id = state.create_run(
+        "a/b", "1", "f" * 64, {}, NOOP_FEDERATION_ID, None, NOOP_FLWR_AID, "flwr-serverapp"
+    )
+    assert run_id
+    nodes = [state.create_node(NOOP_FLWR_AID, "x", key, 30.0) for key in (b"one", b"two")]
+    for node in nodes:
+        assert state.activate_node(node, 30.0)
+    for name, value in {"_run_id": run_id, "_node_id": 1, "_task_id": 1}.items():
+        monkeypatch.setattr(TaskIdentity, name, value)
+
+    def ask(node: int, text: str) -> str:
+        message = Message(RecordDict({"c": ConfigRecord({"text": text})}), node, "query")
+        message.metadata.__dict__["_message_id"] = message.object_id
+        state.store_message_and_object_tree(message, get_object_tree(message), state.start_session(run_id))
+        return message.object_id
+
+    taken = ask(nodes[0], "taken")
+    assert len(state.get_message_ins(nodes[0], limit=1)) == 1
+    waiting, other = ask(nodes[0], "waiting"), ask(nodes[1], "other")
+    assert len(state.get_message_ins(nodes[1], limit=1)) == 1
+
+    assert state.deactivate_node(nodes[0])
+    assert state.activate_node(nodes[0], 30.0)
+    (answer,) = state.get_message_res({taken, waiting, other}, run_id)
+    assert answer.metadata.reply_to_message_id == taken
+    assert answer.error.code == ErrorCode.MESSAGE_UNAVAILABLE
+    assert len(state.get_message_ins(nodes[0], limit=5)) == 1
+    # A node that is active is not activated again, and nothing of it ends.
+    assert not state.activate_node(nodes[0], 30.0)
+    assert state.get_message_res({waiting, other}, run_id) == []
