@@ -19,14 +19,17 @@ def run(folder: Path, rounds: int, workers: int) -> dict[str, object]:
 
 
 def _run(folder: Path, rounds: int, workers: int, out: Path) -> dict[str, object]:
-    import torch
-    from safetensors.torch import load_file
+    from fedcad.simulations.engines.early import collector_off
 
-    from benchmarks.workload import SEED, Workload, study_of
-    from fedcad.simulations import studies
-    from fedcad.simulations.engines.pool import WorkerPool
-    from fedcad.simulations.engines.simulated_client import make_simulated_app
-    from fedcad.simulations.runs import Run, SimulatedSite
+    with collector_off():
+        import torch
+        from safetensors.torch import load_file
+
+        from benchmarks.workload import SEED, Workload, study_of
+        from fedcad.simulations import studies
+        from fedcad.simulations.engines.pool import WorkerPool
+        from fedcad.simulations.engines.simulated_client import make_simulated_app
+        from fedcad.simulations.runs import Run, SimulatedSite
 
     torch.set_num_threads(1)
     plain = json.loads((folder / "work.json").read_text())

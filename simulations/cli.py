@@ -16,7 +16,7 @@ from rich.console import Console
 from fedcad.shared.config.load import load_simulation_with_study
 from fedcad.shared.errors import CheckpointError
 from fedcad.simulations.datasets.registry import open_data_set
-from fedcad.simulations.engines.early import start_fork_server
+from fedcad.simulations.engines.early import collector_off, start_fork_server
 
 
 def simulate(
@@ -63,7 +63,8 @@ def simulate(
     with _ctrl_c_ignored():
         start_fork_server()  # while it imports, Ctrl-C would make it print a traceback
     # Imported late: these load torch and Flower, which takes seconds; --help and mistakes need not wait.
-    from fedcad.simulations.simulate import Places, simulate_file
+    with collector_off():
+        from fedcad.simulations.simulate import Places, simulate_file
 
     places = Places(out=folder, archives=root, data=data)
     try:

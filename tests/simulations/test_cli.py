@@ -49,6 +49,24 @@ def test_options_reach_the_simulation(called, path_with_data, tmp_path):
     assert (places.out, places.archives, places.data) == (tmp_path / "o", tmp_path / "a", tmp_path)
 
 
+def test_the_simulation_is_imported_without_looking_for_garbage(path, tmp_path):
+    code = """
+import gc, sys
+from fedcad.shared import cli
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "fedcad.simulations.simulate":
+            sys.exit(f"collector on: {gc.isenabled()}")
+
+sys.meta_path.insert(0, Finder())
+cli.run(["simulate", sys.argv[1], "--out", sys.argv[2]])
+"""
+    words = [sys.executable, "-c", code, str(path), str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "collector on: False"
+
+
 def test_defaults(called, path, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert cli.run(["simulate", str(path)]) == 0
