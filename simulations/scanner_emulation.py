@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from fedcad.shared.canonical import hash_of
 from fedcad.shared.errors import DataError
@@ -138,6 +137,9 @@ def emulate_scanner(
     Raises:
         DataError: The acquisition facts are wrong.
     """
+    # Imported late: it takes a tenth of a second, and most simulations emulate no scanner.
+    from scipy.ndimage import gaussian_filter
+
     signal = _signal(pixels, facts)
     if profile.blur_px > 0.0:
         signal = gaussian_filter(signal, profile.blur_px)

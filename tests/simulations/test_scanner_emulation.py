@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -103,3 +105,13 @@ def test_any_image_keeps_its_shape_and_the_scanner_s_range(
     assert int(shown.max()) < 2**profile.bits_stored
     assert np.array_equal(shown, _emulate(profile, pixels))
     assert np.array_equal(pixels, before)
+
+
+def test_a_simulation_without_emulated_scanners_does_not_load_their_filters() -> None:
+    code = """
+import sys
+import fedcad.simulations.simulate
+print("scipy" in sys.modules, "fedcad.simulations.scanner_emulation" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
