@@ -5,6 +5,7 @@ that it starts quickly and stays small; networks and caches are warm in the work
 """
 
 import logging
+import math
 import socket
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from fedcad.client.withheld import AWAY_CODE, ERROR_CODE, withhold_reason
 from fedcad.client.worker_protocol import DTYPES, WorkerMessage, connect, receive_message, send_message
 from fedcad.shared.errors import ProtocolError
-from fedcad.shared.flower_records import LiveArray, array_record, records_of
+from fedcad.shared.flower_records import records_of
 
 SOCKET_KEY = "worker-socket"
 """Key of the node's configuration that names the worker's socket."""
@@ -54,17 +55,53 @@ def _reply(kind: str, message: Message, context: Context, pauses_s: Sequence[flo
     # The hospital's boundary: Flower would send the text of whatever is raised to the coordinator.
     try:
         path = Path(str(context.node_config[SOCKET_KEY]))
-        answer = _forward(path, to_worker(kind, message.content), pauses_s)
+        serialised = Serialised()
+        answer = _forward(path, to_worker(kind, message.content), pauses_s, serialised)
         if answer is None:
             return Message(Error(AWAY_CODE, _AWAY), reply_to=message)
         if answer.kind == "error":
             return Message(Error(ERROR_CODE, answer.texts["reason"]), reply_to=message)
-        return Message(from_worker(answer), reply_to=message)
+        return Message(from_worker(answer, serialised), reply_to=message)
     except Exception as error:  # noqa: BLE001
         return Message(Error(ERROR_CODE, withhold_reason(error)), reply_to=message)
 
 
-def _forward(path: Path, message: WorkerMessage, pauses_s: Sequence[float]) -> WorkerMessage | None:
+class Serialised:
+    """Lets arrays be received where Flower wants them, behind the header of their ``.npy`` bytes.
+
+    Why: a copy of each would cost a gigabyte where the parameters have one.
+    """
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self._buffers: dict[int, BytesIO] = {}
+
+    def allocate(self, shape: list[int], dtype: "np.dtype[Any]") -> NDArray[Any]:
+        """Return an array for values to be received into."""
+        header = _header(tuple(shape), dtype)
+        buffer = BytesIO(bytes(len(header) + math.prod(shape) * dtype.itemsize))
+        view = buffer.getbuffer()
+        view[: len(header)] = header
+        values = np.frombuffer(view[len(header) :], dtype=dtype).reshape(shape)
+        self._buffers[id(values)] = buffer
+        return values
+
+    def array(self, values: NDArray[Any]) -> Array:
+        """Return an array that came from :meth:`allocate` as Flower's, and forget it."""
+        data = self._buffers.pop(id(values)).getvalue()
+        return Array(dtype=values.dtype.name, shape=tuple(values.shape), stype="numpy.ndarray", data=data)
+
+
+def _header(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bytes:
+    """Return the beginning of an array's ``.npy`` bytes, version 1.0, as ``np.save`` writes it."""
+    header = BytesIO()
+    npy.write_array_header_1_0(header, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+    return header.getvalue()
+
+
+def _forward(
+    path: Path, message: WorkerMessage, pauses_s: Sequence[float], serialised: Serialised
+) -> WorkerMessage | None:
     """Send a message and wait for its answer, however long; again where the worker ended meanwhile.
 
     Returns:
@@ -73,7 +110,7 @@ def _forward(path: Path, message: WorkerMessage, pauses_s: Sequence[float]) -> W
     for pause in (*pauses_s, None):
         try:
             with connect(path) as connection:
-                answer = _ask(connection, message)
+                answer = _ask(connection, message, serialised)
             if answer is not None:
                 return answer
             reason = "the worker ended before it answered"
@@ -86,9 +123,9 @@ def _forward(path: Path, message: WorkerMessage, pauses_s: Sequence[float]) -> W
     return None
 
 
-def _ask(connection: socket.socket, message: WorkerMessage) -> WorkerMessage | None:
+def _ask(connection: socket.socket, message: WorkerMessage, serialised: Serialised) -> WorkerMessage | None:
     send_message(connection, message)
-    return receive_message(connection)
+    return receive_message(connection, allocate=serialised.allocate)
 
 
 def to_worker(kind: str, content: RecordDict) -> WorkerMessage:
@@ -111,13 +148,13 @@ def to_worker(kind: str, content: RecordDict) -> WorkerMessage:
     )
 
 
-def from_worker(answer: WorkerMessage) -> RecordDict:
+def from_worker(answer: WorkerMessage, serialised: Serialised) -> RecordDict:
     """Return a worker's answer as the content of a Flower message."""
     content = RecordDict()
     for name, text in answer.texts.items():
         content[name] = ConfigRecord({"json": text})
     for name, arrays in answer.arrays.items():
-        content[name] = array_record(arrays)
+        content[name] = ArrayRecord({key: serialised.array(values) for key, values in arrays.items()})
     return content
 
 
@@ -130,14 +167,11 @@ def _text(record: ConfigRecord) -> str:
 
 def _values(array: Array) -> NDArray[Any]:
     """Return a view of an array's bytes, which must begin with the one right header of their description."""
-    if isinstance(array, LiveArray):
-        return array.values
     if array.stype != "numpy.ndarray" or array.dtype not in DTYPES:
         raise ProtocolError("an array of the message is of a type that never travels")
-    dtype, header, shape = DTYPES[array.dtype], BytesIO(), tuple(array.shape)
+    dtype, shape, data = DTYPES[array.dtype], tuple(array.shape), array.data
     try:
-        npy.write_array_header_1_0(header, {"descr": dtype.str, "fortran_order": False, "shape": shape})
-        data, expected = array.data, header.getvalue()
+        expected = _header(shape, dtype)
         if not data.startswith(expected):
             raise ProtocolError("an array's bytes are not what its description says")
         return np.frombuffer(data, dtype=dtype, offset=len(expected)).reshape(shape)

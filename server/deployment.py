@@ -7,10 +7,13 @@ from pathlib import Path
 
 from flwr.serverapp import Grid
 
-from fedcad.server.checkpoint import CheckpointStore
+from fedcad.server.checkpoint import Checkpoint, CheckpointStore
 from fedcad.server.conduct import Patient
 from fedcad.server.consortium import Consortium
+from fedcad.server.delivery import NAME as DELIVERY
+from fedcad.server.delivery import deliver, write_delivery
 from fedcad.server.event_log import EventLog
+from fedcad.server.final_test import counted_up_to
 from fedcad.server.live import LiveState
 from fedcad.server.outcome import write_outcome
 from fedcad.server.rounds import StudyRun
@@ -20,6 +23,8 @@ from fedcad.server.submission import CONTRACT, SEAL
 from fedcad.shared.contract import Contract
 from fedcad.shared.errors import QuorumError
 from fedcad.shared.seal import verify_seal
+
+LOG = "rounds.jsonl"
 
 
 def serve_study(grid: Grid, folder: StudyFolder) -> None:
@@ -50,7 +55,7 @@ def _run(
         contact=live.contact,
     )
     conduct = Patient(partial(_is_wanted, folder), live.waiting, wait_s=contract.study.participation.wait_s)
-    log = EventLog(folder.path / "rounds.jsonl", live.observe)
+    log = EventLog(folder.path / LOG, live.observe)
     run = StudyRun(contract, channel, store=store, log=log, conduct=conduct)
     try:
         checkpoint = run.run()
@@ -60,9 +65,17 @@ def _run(
         folder.want(Wanted.STOPPED, str(error))
         return
     if checkpoint.is_finished:
-        write_outcome(folder.path, checkpoint, contract.layout)
+        _finish(folder, contract, checkpoint, channel=channel)
     elif _wanted(folder) is Wanted.STOPPED:
         write_outcome(folder.path, checkpoint, contract.layout, stopped="stopped by the coordinator")
+
+
+def _finish(folder: StudyFolder, contract: Contract, checkpoint: Checkpoint, *, channel: SiteChannel) -> None:
+    """Deliver the model once, then say that the study is complete: killed in between, it delivers again."""
+    if not (folder.path / DELIVERY).exists():
+        selected = counted_up_to(folder.path / LOG, checkpoint.selection.version)
+        write_delivery(folder.path, deliver(contract, channel, checkpoint.selection.model, selected=selected))
+    write_outcome(folder.path, checkpoint, contract.layout)
 
 
 def members_of(consortium: Path, now: datetime | None = None) -> Mapping[str, Member]:
@@ -86,4 +99,3 @@ def _wanted(folder: StudyFolder) -> Wanted | None:
 
 def _is_wanted(folder: StudyFolder) -> bool:
     return _wanted(folder) is Wanted.RUNNING
-

@@ -48,7 +48,7 @@ def statistics_of(
     """
     if selected is None and any(entry.role is Role.LOCAL for entry in contract.layout.entries):
         raise ValueError("the model has entries that stay at the sites; say of which rounds they are tested")
-    asked = _plans(contract, models, {site: (selected or {}).get(site, 0) for site in sites})
+    asked = test_plans(contract, models, {site: (selected or {}).get(site, 0) for site in sites})
     family = statistics_for(contract.study)
     replicates = contract.study.evaluation.bootstrap_replicates
     found = {}
@@ -90,7 +90,14 @@ def counted_up_to(log: Path, version: int) -> dict[str, int]:
     return found
 
 
-def _plans(contract: Contract, models: Vectors, selected: Mapping[str, int]) -> dict[str, RoundPlan]:
+def test_plans(contract: Contract, models: Vectors, selected: Mapping[str, int]) -> dict[str, RoundPlan]:
+    """Return each site's plan for testing models.
+
+    Args:
+        contract: The study.
+        models: What comes along.
+        selected: For each site, its last counted round of the version that is tested.
+    """
     broadcast_hash = hash_of_vectors(dict(models))
     return {
         site: RoundPlan(

@@ -85,14 +85,13 @@ def array_record(arrays: Arrays) -> ArrayRecord:
     return record
 
 
-def exchange_record(arrays: Arrays, dtype: type[Any]) -> ArrayRecord:
-    """Serialise named float32 arrays once, as what travels between machines.
+def serialised_record(arrays: Arrays) -> ArrayRecord:
+    """Serialise named arrays once, as what travels between machines.
 
-    Args:
-        arrays: Named arrays.
-        dtype: ``np.float32``, or ``np.float16`` where both sides have rounded to it already.
+    Why not :func:`array_record`: Flower sends the name of an array's class along, and the other side knows
+    only its own; and a live array would be serialised again for every site.
     """
-    return ArrayRecord({name: Array(values.astype(dtype, copy=False)) for name, values in arrays.items()})
+    return ArrayRecord({name: Array(np.asarray(values)) for name, values in arrays.items()})
 
 
 def put_texts(texts: Mapping[str, str]) -> RecordDict:
@@ -108,7 +107,9 @@ def read_texts(content: RecordDict) -> dict[str, str]:
     """
     records = records_of(content, ConfigRecord)
     if len(records) > MOST_TEXTS or any(len(name) > _LONGEST_NAME for name in records):
-        raise ProtocolError(f"a message has at most {MOST_TEXTS} texts, with names of at most {_LONGEST_NAME}")
+        raise ProtocolError(
+            f"a message has at most {MOST_TEXTS} texts, with names of at most {_LONGEST_NAME}"
+        )
     texts = {name: record.get("json") for name, record in records.items()}
     wrong = [name for name, text in texts.items() if not isinstance(text, str)]
     if wrong:

@@ -25,7 +25,7 @@ def simulate(
         Path | None, typer.Option(help="Folder with the data set, where the file needs one.")
     ] = None,
     engine: Annotated[
-        Literal["in-process", "flower"] | None,
+        Literal["in-process", "flower", "deployment"] | None,
         typer.Option(help="How to run; the results are the same. Default: what the file says."),
     ] = None,
     out: Annotated[

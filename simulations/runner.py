@@ -138,6 +138,14 @@ class SimulationRun:
         if self._config.engine.name == "in-process":
             run.execute(self._pool, observe)
             return
+        if self._config.engine.name == "deployment":
+            # Imported late: it needs the parts of coordinator and node that hold keys.
+            from fedcad.simulations.engines.deployment import run_deployed
+
+            run.prepare()
+            files = {site.name: Path(site.site_files[0]) for site in run.sites}
+            run_deployed(run.contract, files, run.folder, observe)
+            return
         # Imported late: it pulls in Ray, which the default engine does not need.
         from fedcad.simulations.engines.flower import run_on_flower
 

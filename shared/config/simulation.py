@@ -140,8 +140,9 @@ PartitionConfig = Annotated[
 class EngineConfig(Frozen):
     """How the simulation runs; never what it computes."""
 
-    name: Literal["in-process", "flower"] = "in-process"
-    """`in-process`: worker processes and shared memory. `flower`: Flower's simulation runtime (Ray)."""
+    name: Literal["in-process", "flower", "deployment"] = "in-process"
+    """`in-process`: worker processes and shared memory. `flower`: Flower's simulation runtime (Ray).
+    `deployment`: a coordinator and a node for each site as real processes, over TLS on this machine."""
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Worker processes; absent means one per CPU core."""
 
