@@ -271,7 +271,8 @@ def config_text(config: ConsortiumConfig) -> str:
 name: {config.name}
 
 # Where the sites reach this coordinator. It stands in the server's certificate and in every enrolment: after
-# a change, give `fedcad server renew FOLDER --server` and `--all`, and start the coordinator again.
+# a change, give `fedcad server renew FOLDER --server`, and `fedcad server renew FOLDER NAME` for each site,
+# and start the coordinator again.
 address: {_quoted(config.address)}
 
 # Where this machine listens for the sites; let the firewall pass this port, and no other.

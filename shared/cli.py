@@ -135,6 +135,9 @@ EXTRA_OF_MODULE = {
     "openjpeg": "client",
     "gdcm": "client",
     "scipy": "client",
+    "prometheus_client": "server",
+    "sqlalchemy": "server",
+    "uvicorn": "server",
     "jinja2": "simulation",
     "matplotlib": "simulation",
     "PIL": "simulation",
@@ -190,9 +193,6 @@ def _family(name: str, family: CommandFamily) -> LazyGroup:
 
 
 def _suggestion(word: str, table: Table) -> str:
-    near = difflib.get_close_matches(word.lower(), table, n=1, cutoff=0.5)
-    if near:
-        return f"Did you mean {near[0]!r}?"
     elsewhere = [
         f"'fedcad {name} {word}'"
         for name, source in COMMANDS.items()
@@ -200,6 +200,9 @@ def _suggestion(word: str, table: Table) -> str:
     ]
     if elsewhere:
         return f"Did you mean {' or '.join(elsewhere)}?"
+    near = difflib.get_close_matches(word.lower(), table, n=1, cutoff=0.5)
+    if near:
+        return f"Did you mean {near[0]!r}?"
     return f"The commands are {', '.join(table)}."
 
 

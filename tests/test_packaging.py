@@ -64,6 +64,34 @@ def test_no_module_is_loaded_under_its_bare_name() -> None:
     assert loaded == []
 
 
+IDLE = [
+    "fedcad.client.app",
+    "fedcad.client.supervisor",
+    "fedcad.client.supernode",
+    "fedcad.client.worker_keeper",
+    "fedcad.server.executor",
+    "fedcad.server.superlink",
+    "fedcad.server.supervisor",
+    "fedcad.shared.flower_records",
+    "fedcad.shared.messages",
+]
+"""What runs all the time, or anew for each message: torch would cost 200 MB and two seconds each time."""
+
+
+def test_processes_that_idle_never_load_torch() -> None:
+    code = (
+        "import sys\nfrom importlib import import_module\n"
+        f"for name in {IDLE!r}:\n"
+        "    import_module(name)\n"
+        "    heavy = [one for one in ('torch', 'monai', 'pydicom', 'scipy') if one in sys.modules]\n"
+        "    if heavy: print(name, heavy)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout == ""
+
+
 def test_the_command_is_declared() -> None:
     module, _, function = PROJECT["project"]["scripts"]["fedcad"].partition(":")
     assert callable(getattr(__import__(module, fromlist=[function]), function))

@@ -13,7 +13,16 @@ from typer.testing import CliRunner
 
 import fedcad.shared
 from fedcad.shared import cli
-from fedcad.shared.cli import COMMANDS, EXTRA_OF_MODULE, CommandSource, app, run
+from fedcad.shared.cli import (
+    CLIENT_COMMANDS,
+    COMMANDS,
+    EXTRA_OF_MODULE,
+    CommandFamily,
+    CommandSource,
+    app,
+    load_command,
+    run,
+)
 from fedcad.shared.errors import ConfigError
 from fedcad.shared.version import __version__
 
@@ -73,7 +82,10 @@ HEAVY = [
 ]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["--version"], ["nonsense"], ["server", "--help"], ["client"], ["client", "strat"]],
+)
 def test_light_commands_load_nothing_heavy(words: list[str]) -> None:
     code = (
         "import sys\nfrom fedcad.shared.cli import run\n"
@@ -106,7 +118,8 @@ def test_check_needs_no_torch() -> None:
         ("Check", "No such command 'Check'. Did you mean 'check'?"),
         (
             "nonsense",
-            "No such command 'nonsense'. The commands are simulate, compare, models, check, schema.",
+            "No such command 'nonsense'. The commands are simulate, compare, models, check, schema, study, "
+            "server, client.",
         ),
     ],
 )
@@ -118,6 +131,51 @@ def test_an_unknown_command_suggests(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert message in captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["server", "enroll"], "No such command 'enroll'. Did you mean 'enrol'?"),
+        (["server", "doctor"], "No such command 'doctor'. Did you mean 'fedcad client doctor'?"),
+        (["enrol"], "No such command 'enrol'. Did you mean 'fedcad server enrol'?"),
+        (["init"], "Did you mean 'fedcad server init' or 'fedcad client init'?"),
+        (["client", "zzz"], "The commands are init, request, join,"),
+    ],
+)
+def test_an_unknown_command_of_a_family_suggests(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 200)
+    assert run(words) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name, one in COMMANDS.items() if isinstance(one, CommandFamily)])
+def test_a_familys_help_lists_its_commands(name: str) -> None:
+    family = COMMANDS[name]
+    assert isinstance(family, CommandFamily)
+    wide = {"COLUMNS": "200", "TERMINAL_WIDTH": "200"}
+    output = CliRunner().invoke(app, [name, "--help"], env=wide, prog_name="fedcad").output
+    assert f"Usage: fedcad {name}" in output
+    for command, source in family.commands.items():
+        assert command in output
+        assert source.summary in output
+
+
+def every_command() -> list[tuple[str, CommandSource]]:
+    found: list[tuple[str, CommandSource]] = []
+    for name, source in COMMANDS.items():
+        family = source.commands.items() if isinstance(source, CommandFamily) else [(name, source)]
+        found += [(name if one is source else f"{name} {inner}", one) for inner, one in family]
+    return found
+
+
+@pytest.mark.parametrize(("name", "source"), every_command(), ids=[name for name, _ in every_command()])
+def test_every_command_loads_and_explains_itself(name: str, source: CommandSource) -> None:
+    command = load_command(name, source)
+    assert command.help
+    assert all(getattr(each, "help", None) for each in command.params if each.name != "help")
 
 
 def test_an_unknown_option_suggests(capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,7 +296,10 @@ def test_completion_scripts(shell: str) -> None:
     [
         ("fedcad ", set(COMMANDS)),
         ("fedcad sc", {"schema"}),
-        ("fedcad schema ", {"study", "simulation", "site"}),
+        ("fedcad schema ", {"study", "simulation", "site", "consortium"}),
+        ("fedcad server en", {"enrol"}),
+        ("fedcad client ", set(CLIENT_COMMANDS)),
+        ("fedcad server sites --j", {"--json"}),
         ("fedcad check --k", {"--kind"}),
     ],
 )
@@ -256,7 +317,7 @@ def test_every_distribution_of_the_optional_parts_is_known() -> None:
     for module, distributions in packages_distributions().items():
         for distribution in distributions:
             modules_of.setdefault(canonicalize_name(distribution), set()).add(module)
-    for extra in ("client", "simulation"):
+    for extra in ("server", "client", "simulation"):
         for line in project["optional-dependencies"][extra]:
             name = canonicalize_name(Requirement(line).name)
             if name != "fedcad":

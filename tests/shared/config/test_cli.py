@@ -59,7 +59,7 @@ def test_check_of_a_site_and_of_a_given_kind(tmp_path: Path, capsys: pytest.Capt
     assert f"{path}:1: name: got the text '[red]a'" in capsys.readouterr().err
     path.write_text("name: a\narchive: '[bold]x'\nlabels: l\nstate: s\n")
     assert run(["check", str(path)]) == 0
-    assert "archive  [bold]x" in capsys.readouterr().out  # not taken for markup
+    assert "archive             [bold]x" in capsys.readouterr().out  # not taken for markup
     assert run(["check", str(path), "--kind", "study"]) == 2
     expected = f"error: {path}:1: got what looks like a site file; allowed: a study file\n"
     assert capsys.readouterr().err == expected
@@ -114,6 +114,7 @@ def test_check_lists_every_mistake_on_stderr(tmp_path: Path, capsys: pytest.Capt
         ({"partition"}, "simulation"),
         ({"study", "data"}, "simulation"),
         ({"archive"}, "site"),
+        ({"name", "address"}, "consortium"),
         (set(), "study"),
     ],
 )

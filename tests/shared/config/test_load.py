@@ -87,7 +87,7 @@ def test_whole_numbers_stand_for_numbers_and_become_floats(tmp_path: Path) -> No
 ROUNDS = "integer, at least 1 and at most 100000"
 STUDY_KEYS = (
     "name, description, seed, task, data, preprocessing, augmentation, model, training, algorithm, rounds, "
-    "participation, privacy, evaluation"
+    "exchange, participation, privacy, evaluation"
 )
 CNN_KEYS = "name, convolutions, pooling, fully_connected, norm, activation, dropout, global_pooling"
 

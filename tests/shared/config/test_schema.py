@@ -33,10 +33,14 @@ def test_schema_is_valid_and_describes_itself(kind: Any) -> None:
         assert all("description" in inner or "$ref" in inner for inner in one["properties"].values())
 
 
-@pytest.mark.parametrize("folder", ["studies", "simulations"])
+@pytest.mark.parametrize("folder", ["studies", "simulations", "sites", "consortia"])
 def test_shipped_files_satisfy_their_schema(folder: str) -> None:
-    checker = validator({"studies": "study", "simulations": "simulation"}[folder])
-    for path in (CONFIGS / folder).glob("*.yaml"):
+    checker = validator(
+        {"studies": "study", "simulations": "simulation", "sites": "site", "consortia": "consortium"}[folder]
+    )
+    paths = list((CONFIGS / folder).glob("*.yaml"))
+    assert paths
+    for path in paths:
         assert list(checker.iter_errors(read_document(path).value)) == []
 
 

@@ -66,4 +66,7 @@ def test_dotted_paths_reach_into_branches() -> None:
 
 
 def test_shape_of_model_lists_its_keys() -> None:
-    assert shape_of_model(SiteConfig).text == "mapping with the keys name, archive, labels, state"
+    assert shape_of_model(SiteConfig).text == (
+        "mapping with the keys name, archive, labels, state, proxy, worker_idle_s, threads, "
+        "largest_payload_mb"
+    )
