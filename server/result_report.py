@@ -64,6 +64,10 @@ def page(
     )
 
 
+def _fact(name: str, text: str) -> str:
+    return f"<tr><th>{escape(name.replace('_', ' '))}<td><code>{escape(text)}</code>"
+
+
 def _participation(rows: Sequence[Row]) -> list[str]:
     """Return a table of sites by rounds, and the reasons of what did not count."""
     sites = sorted({str(row["site"]) for row in rows})

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from fedcad.server.live import NAME as LIVE
 from fedcad.server.live import Live, read_live
+from fedcad.server.plain_files import plain_errors, read_object
 from fedcad.server.printable import printable
 from fedcad.server.settings import RunSettings
 from fedcad.shared.atomic_files import write_bytes
@@ -25,8 +26,6 @@ from fedcad.shared.errors import CheckpointError
 
 _VERSION = re.compile(r"v(\d{4,})")
 _CHECKPOINT = re.compile(r"round-(\d{4,})(-final)?")
-_LARGEST_BYTES = 64 * 2**20
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _HOLD_TRIES = 50
 _HOLD_PAUSE_S = 0.02
 
@@ -154,8 +153,8 @@ class StudyFolder:
     def wish(self) -> Wish | None:
         """Return what is wanted of the study, or None where nobody has said."""
         path = self.path / "wanted.json"
-        with _plain_errors(path, "pause, resume or stop the study to write it anew"):
-            plain = _read_object(path)
+        with plain_errors(path, "pause, resume or stop the study to write it anew"):
+            plain = read_object(path)
             if plain is None:
                 return None
             return Wish(
@@ -183,8 +182,8 @@ class StudyFolder:
         """Return the process that runs the study; None where there is none, or it has just begun."""
         if not self.is_running():
             return None
-        with _plain_errors(self.lock_file, "stop the coordinator and start it again"):
-            plain = _read_object(self.lock_file, empty_is_none=True)
+        with plain_errors(self.lock_file, "stop the coordinator and start it again"):
+            plain = read_object(self.lock_file, empty_is_none=True)
             return None if plain is None else Holder(int(plain["pid"]), float(plain["started"]))
 
     @contextmanager
@@ -208,8 +207,8 @@ class StudyFolder:
     def seal(self) -> Seal | None:
         """Return what the seal says (its signature is not checked here), or None where there is none."""
         path = self.path / "seal.json"
-        with _plain_errors(path, "submit the study again, or restore the file from a backup"):
-            signed = _read_object(path)
+        with plain_errors(path, "submit the study again, or restore the file from a backup"):
+            signed = read_object(path)
             if signed is None:
                 return None
             plain = signed["seal"]
@@ -219,8 +218,8 @@ class StudyFolder:
     def outcome(self) -> Outcome | None:
         """Return how the run ended, or None where it has not."""
         path = self.path / "outcome.json"
-        with _plain_errors(path, "resume the study to write it anew"):
-            plain = _read_object(path)
+        with plain_errors(path, "resume the study to write it anew"):
+            plain = read_object(path)
             if plain is None:
                 return None
             return Outcome(
@@ -238,8 +237,8 @@ class StudyFolder:
     def contract(self) -> ContractFacts:
         """Return a few facts of the contract; its hash is not checked here."""
         path = self.path / self._contract_folder() / "contract.json"
-        with _plain_errors(path, "restore the folder from a backup"):
-            plain = _read_object(path)
+        with plain_errors(path, "restore the folder from a backup"):
+            plain = read_object(path)
             if plain is None:
                 raise FileNotFoundError("there is no such file")
             study, participation = plain["study"], plain["study"]["participation"]
@@ -255,8 +254,8 @@ class StudyFolder:
         """Return facts of the newest checkpoint, or None before the first; tensors are not checked."""
         path = self._newest_checkpoint()
         while path is not None:
-            with _plain_errors(path, "remove it to go on from the checkpoint before"):
-                plain = _read_object(path)
+            with plain_errors(path, "remove it to go on from the checkpoint before"):
+                plain = read_object(path)
                 if plain is not None:
                     return _checkpoint_facts(path.stem, plain)
             # A running study removed it after writing newer ones.
@@ -275,7 +274,7 @@ class StudyFolder:
     def events(self) -> list[dict[str, Any]]:
         """Return the events of the log, in order; a torn last line is not one yet."""
         path = self.path / "rounds.jsonl"
-        with _plain_errors(path, "restore it from a backup; the checkpoints are not affected"):
+        with plain_errors(path, "restore it from a backup; the checkpoints are not affected"):
             if not path.exists():
                 return []
             with path.open("rb") as stream:
@@ -377,30 +376,3 @@ def _lock(stream: IO[bytes], path: Path) -> None:
         except BlockingIOError:
             time.sleep(_HOLD_PAUSE_S)
     raise CheckpointError(f"{path}: another process runs this study; stop that one first")
-
-
-@contextmanager
-def _plain_errors(path: Path, remedy: str) -> Iterator[None]:
-    """Turn whatever reading a damaged file raises into one sentence."""
-    try:
-        yield
-    except _UNREADABLE as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)[:120]
-        raise CheckpointError(
-            f"{path}: cannot be read ({reason or type(error).__name__}); {remedy}"
-        ) from error
-
-
-def _read_object(path: Path, *, empty_is_none: bool = False) -> dict[str, Any] | None:
-    """Return a file's JSON object; None where there is no file."""
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(_LARGEST_BYTES)
-    except FileNotFoundError:
-        return None
-    if empty_is_none and not content:
-        return None
-    plain = json.loads(content)
-    if not isinstance(plain, dict):
-        raise ValueError("it is not a JSON object")
-    return plain
