@@ -1,11 +1,13 @@
 """A consortium of real processes on loopback: folders, starts, waits and kills."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,17 +31,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def make_consortium(folder: Path) -> Consortium:
+def make_consortium(folder: Path, host: str = "localhost") -> Consortium:
     """Make a coordinator's folder that listens on loopback only."""
     port = free_port()
     changes = {"listen": f"127.0.0.1:{port}", "control_port": free_port(), "metrics_port": free_port()}
-    return Consortium.create(folder, make_config("demo", f"localhost:{port}").model_copy(update=changes))
+    return Consortium.create(folder, make_config("demo", f"{host}:{port}").model_copy(update=changes))
 
 
-def make_site(folder: Path, consortium: Consortium, name: str = "north") -> Hospital:
+def make_site(folder: Path, consortium: Consortium, name: str = "north", more: str = "") -> Hospital:
     """Make a hospital's folder and enrol it."""
     folder.mkdir()
-    (folder / "site.yaml").write_text(f"name: {name}\narchive: archive\nlabels: labels.csv\nstate: state\n")
+    lines = f"name: {name}\narchive: archive\nlabels: labels.csv\nstate: state\n{more}"
+    (folder / "site.yaml").write_text(lines)
     hospital = Hospital.load(folder)
     install(hospital, enrol(consortium, request(hospital)))
     return hospital
@@ -151,3 +154,44 @@ def core_seconds(pid: int) -> float:
     """Return the time of a core that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Proxy:
+    """A web proxy as hospitals have them: it knows CONNECT only. Every name leads to loopback."""
+
+    def __init__(self) -> None:
+        self.targets: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head and (piece := client.recv(4096)):
+            head += piece
+        target = head.split()[1].decode()
+        self.targets.append(target)
+        server = socket.create_connection(("127.0.0.1", int(target.rpartition(":")[2])))
+        client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        threading.Thread(target=_pump, args=(client, server), daemon=True).start()
+        _pump(server, client)
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._listener.close()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while piece := source.recv(65536):
+            sink.sendall(piece)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)

@@ -147,11 +147,8 @@ def _enter(settings: NodeSettings, events: NodeEvents, tasks: "MessageTasks") ->
         push(state=state, **named)
 
     def sleep(seconds: float) -> None:
-        if seconds >= _IDLE_SLEEP_S:
-            time.sleep(events.idle_seconds())
-        else:
-            tasks.mind()
-            time.sleep(min(seconds, _REPLY_POLL_S))
+        tasks.mind()
+        time.sleep(events.idle_seconds() if seconds >= _IDLE_SLEEP_S else min(seconds, _REPLY_POLL_S))
 
     def is_accepted(fab: Fab, _trusted: Any) -> bool:
         return fab.hash_str == settings.bundle_hash and bool(fab.content)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from consortium_processes import (
+    Proxy,
     Supervised,
     arguments_of,
     core_seconds,
@@ -212,3 +213,30 @@ def test_an_idle_node_costs_next_to_nothing(consortium, hospital, coordinator, n
     memory = sum(map(memory_bytes, processes))
     assert memory < 300e6, f"{len(processes)} processes, {memory / 1e6:.0f} MB"
     assert used < 0.6, f"{used / 60.0:.2%} of a core"
+
+
+@pytest.mark.slow
+def test_a_node_reaches_its_coordinator_through_the_proxy_of_its_site_file(tmp_path):
+    proxy = Proxy()
+    consortium = make_consortium(tmp_path / "consortium", host="coordinator.example")
+    hospital = make_site(tmp_path / "north", consortium, more=f"proxy: {proxy.address}\n")
+    coordinator, node = Supervised("server", consortium.folder), Supervised("client", hospital.folder)
+    try:
+        coordinator.start()
+        node.start()
+        wait_for(lambda: is_online(consortium), "the first contact")
+        assert set(proxy.targets) == {consortium.config.address}
+    finally:
+        node.end()
+        coordinator.end()
+        proxy.close()
+
+
+@pytest.mark.slow
+def test_a_node_says_why_it_cannot_connect_and_connects_later(consortium, hospital, coordinator, node):
+    node.start()
+    wait_for(lambda: "nothing listens" in read_contact(hospital.run).get("reason", ""), "the reason")
+    assert node.state()["processes"]["supernode"]["restarts"] == 0
+    coordinator.start()
+    wait_for(lambda: read_contact(hospital.run)["state"] == "connected", "the connection")
+    assert node.state()["processes"]["supernode"]["restarts"] == 0
