@@ -27,7 +27,16 @@ BACKDATED = timedelta(hours=1)
 LARGEST_PEM_CHARACTERS = 8192
 _NODE = "fedcad:node:"
 _COORDINATOR = "fedcad:coordinator:"
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension)
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the parser raises over bytes that are no certificate as we make them."""
 
 
 @dataclass(frozen=True)

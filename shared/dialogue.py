@@ -1,6 +1,5 @@
 """Questions that commands ask a person, and how fingerprints are shown to be read out."""
 
-import re
 import sys
 
 import typer
@@ -56,4 +55,4 @@ def to_read_out(fingerprint: str) -> str:
 
 def printable(text: str) -> str:
     """Return text that others wrote, without characters that steer a terminal."""
-    return re.sub(r"[^\x20-\x7e\u00a1-\ud7ff\ue000-\ufffd]", "?", text)
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -70,10 +70,11 @@ def read_secret(path: Path, what: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise IdentityError(f"{path}: {what} cannot be read ({error.strerror}); expected a file") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise IdentityError(f"{path}: expected a plain file with {what}")
     with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise IdentityError(f"{path}: expected a plain file with {what}")
         if status.st_mode & _OTHERS:
             raise IdentityError(
                 f"{path}: {what} can be read by other accounts (mode {stat.S_IMODE(status.st_mode):04o}); "
