@@ -20,7 +20,15 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from fedcad.client.withheld import AWAY_CODE, ERROR_CODE, withhold_reason
-from fedcad.client.worker_protocol import DTYPES, WorkerMessage, connect, receive_message, send_message
+from fedcad.client.worker_protocol import (
+    DTYPES,
+    Fill,
+    WorkerMessage,
+    connect,
+    fill_all,
+    receive_message,
+    send_message,
+)
 from fedcad.shared.errors import ProtocolError
 from fedcad.shared.flower_records import records_of
 
@@ -55,41 +63,27 @@ def _reply(kind: str, message: Message, context: Context, pauses_s: Sequence[flo
     # The hospital's boundary: Flower would send the text of whatever is raised to the coordinator.
     try:
         path = Path(str(context.node_config[SOCKET_KEY]))
-        serialised = Serialised()
-        answer = _forward(path, to_worker(kind, message.content), pauses_s, serialised)
+        answer = _forward(path, to_worker(kind, message.content), pauses_s)
         if answer is None:
             return Message(Error(AWAY_CODE, _AWAY), reply_to=message)
         if answer.kind == "error":
             return Message(Error(ERROR_CODE, answer.texts["reason"]), reply_to=message)
-        return Message(from_worker(answer, serialised), reply_to=message)
+        return Message(from_worker(answer), reply_to=message)
     except Exception as error:  # noqa: BLE001
         return Message(Error(ERROR_CODE, withhold_reason(error)), reply_to=message)
 
 
-class Serialised:
-    """Lets arrays be received where Flower wants them, behind the header of their ``.npy`` bytes.
+def _take(fill: Fill, shape: list[int], dtype: "np.dtype[Any]") -> Array:
+    """Receive an array where Flower wants it, behind the header of its ``.npy`` bytes.
 
-    Why: a copy of each would cost a gigabyte where the parameters have one.
+    Why: a copy would cost a gigabyte where the parameters have one.
     """
-
-    def __init__(self) -> None:
-        """Hold nothing yet."""
-        self._buffers: dict[int, BytesIO] = {}
-
-    def allocate(self, shape: list[int], dtype: "np.dtype[Any]") -> NDArray[Any]:
-        """Return an array for values to be received into."""
-        header = _header(tuple(shape), dtype)
-        buffer = BytesIO(bytes(len(header) + math.prod(shape) * dtype.itemsize))
-        view = buffer.getbuffer()
+    header = _header(tuple(shape), dtype)
+    buffer = BytesIO(bytes(len(header) + math.prod(shape) * dtype.itemsize))
+    with buffer.getbuffer() as view, view[len(header) :] as values:
         view[: len(header)] = header
-        values = np.frombuffer(view[len(header) :], dtype=dtype).reshape(shape)
-        self._buffers[id(values)] = buffer
-        return values
-
-    def array(self, values: NDArray[Any]) -> Array:
-        """Return an array that came from :meth:`allocate` as Flower's, and forget it."""
-        data = self._buffers.pop(id(values)).getvalue()
-        return Array(dtype=values.dtype.name, shape=tuple(values.shape), stype="numpy.ndarray", data=data)
+        fill_all(fill, values)
+    return Array(dtype=dtype.name, shape=tuple(shape), stype="numpy.ndarray", data=buffer.getvalue())
 
 
 def _header(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bytes:
@@ -99,9 +93,7 @@ def _header(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bytes:
     return header.getvalue()
 
 
-def _forward(
-    path: Path, message: WorkerMessage, pauses_s: Sequence[float], serialised: Serialised
-) -> WorkerMessage | None:
+def _forward(path: Path, message: WorkerMessage, pauses_s: Sequence[float]) -> WorkerMessage | None:
     """Send a message and wait for its answer, however long; again where the worker ended meanwhile.
 
     Returns:
@@ -110,7 +102,7 @@ def _forward(
     for pause in (*pauses_s, None):
         try:
             with connect(path) as connection:
-                answer = _ask(connection, message, serialised)
+                answer = _ask(connection, message)
             if answer is not None:
                 return answer
             reason = "the worker ended before it answered"
@@ -123,9 +115,9 @@ def _forward(
     return None
 
 
-def _ask(connection: socket.socket, message: WorkerMessage, serialised: Serialised) -> WorkerMessage | None:
+def _ask(connection: socket.socket, message: WorkerMessage) -> WorkerMessage | None:
     send_message(connection, message)
-    return receive_message(connection, allocate=serialised.allocate)
+    return receive_message(connection, take=_take)
 
 
 def to_worker(kind: str, content: RecordDict) -> WorkerMessage:
@@ -148,13 +140,13 @@ def to_worker(kind: str, content: RecordDict) -> WorkerMessage:
     )
 
 
-def from_worker(answer: WorkerMessage, serialised: Serialised) -> RecordDict:
-    """Return a worker's answer as the content of a Flower message."""
+def from_worker(answer: WorkerMessage) -> RecordDict:
+    """Return a worker's answer, its arrays Flower's, as the content of a message."""
     content = RecordDict()
     for name, text in answer.texts.items():
         content[name] = ConfigRecord({"json": text})
     for name, arrays in answer.arrays.items():
-        content[name] = ArrayRecord({key: serialised.array(values) for key, values in arrays.items()})
+        content[name] = ArrayRecord(dict(arrays))
     return content
 
 

@@ -161,32 +161,40 @@ class RoundCheckpoint:
         self._training += 1
         self._saved_at = self._clock()
         try:
-            return self._read(state)
+            steps = self._read(state)
         except (OSError, SafetensorError, ValueError, KeyError, IndexError, TypeError) as error:
             _LOG.warning("the checkpoint inside the round cannot be used (%s)", type(error).__name__)
             return 0
+        if steps:
+            _LOG.info("the interrupted round goes on after step %d", steps)
+        return steps
 
     def after_step(self, state: TrainingState, steps: int) -> None:
-        """Save where the interval has passed or the process is to stop.
+        """Save where the interval has passed or the process is to stop; a full disk does not end the work.
 
         Args:
             state: The training.
             steps: How many steps it has finished.
 
         Raises:
-            StopRequested: The process is to stop; the checkpoint is on the disk.
-            OSError: The disk is full or fails; the file is what it was.
+            StopRequested: The process is to stop; the checkpoint is on the disk if that has room.
         """
         is_stopping = self._is_stopping()
         if not is_stopping and self._clock() - self._saved_at < self._interval_s:
             return
+        try:
+            self._save(state, steps)
+        except OSError as error:
+            _LOG.warning("no checkpoint inside the round: %s", error.strerror)
+        self._saved_at = self._clock()
+        if is_stopping:
+            raise StopRequested
+
+    def _save(self, state: TrainingState, steps: int) -> None:
         remove_leftovers(self._path.parent)
         said = {"training": self._training, "steps": steps, "version": _VERSION, "plain": state.plain()}
         tensors = {name: tensor.cpu().contiguous() for name, tensor in state.tensors().items()}
         write_bytes(self._path, save_tensors(tensors, metadata={"said": json.dumps(said)}))
-        self._saved_at = self._clock()
-        if is_stopping:
-            raise StopRequested
 
     def remove(self) -> None:
         """Remove the file: the answer is kept."""

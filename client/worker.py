@@ -117,12 +117,16 @@ def _send(connection: socket.socket, answer: WorkerMessage | Path) -> None:
 def main(arguments: list[str]) -> int:
     """Run the worker of the site in a folder; return the exit status."""
     os.umask(_PRIVATE)
-    hospital = Hospital.load(Path(arguments[0]))
+    try:
+        hospital = Hospital.load(Path(arguments[0]))
+    except FedCADError as error:
+        sys.stderr.write(f"the training worker cannot run: {error}\n")
+        return 1
     _log_to(ProcessLog(hospital.logs, "worker"))
     stop = StopSignal()
     signal.signal(signal.SIGTERM, stop.set)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
     site = hospital.site
     # One thread unless the hospital says otherwise: the same bits as in a simulation, and as after a kill.
     torch.set_num_threads(site.threads or 1)
@@ -152,7 +156,7 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _stop_with_parent() -> None:
+def _stop_with_parent(stop: StopSignal) -> None:
     """Stop when the client has gone, even by kill -9: nobody would end this process otherwise."""
     parent = os.getppid()
     try:
@@ -161,7 +165,7 @@ def _stop_with_parent() -> None:
         os._exit(1)
     if os.getppid() == parent:
         select.select([descriptor], [], [])
-    signal.raise_signal(signal.SIGTERM)
+    stop.set()
     threading.Event().wait(_LAST_STEP_S)
     os._exit(1)
 

@@ -27,6 +27,7 @@ MOST_FAILURES = 3
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 _STOP_S = 20.0
 _BACKLOG = 16
+_LARGEST_LOG_BYTES = 2**20
 
 
 class WorkerKeeper:
@@ -46,7 +47,7 @@ class WorkerKeeper:
         Args:
             socket_path: Where to listen; its folder is made private to this user, the socket too.
             command: How a worker is started, from :func:`worker_command`.
-            log: File to which its output is appended.
+            log: File to which its output is appended; begun anew with a worker where it is longer than 1 MiB.
             environment: Its environment; this process's own if None.
             clock: Seconds that never go back.
 
@@ -144,7 +145,9 @@ class _Worker:
         self, command: list[str], environment: Mapping[str, str], log: Path, listener: socket.socket
     ) -> None:
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        is_full = log.exists() and log.stat().st_size > _LARGEST_LOG_BYTES
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if is_full else 0)
+        written = os.open(log, flags, 0o600)
         try:
             self.number = os.posix_spawn(
                 command[0],

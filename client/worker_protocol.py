@@ -43,6 +43,8 @@ _MOST_AXES = 8
 Arrays = Mapping[str, Mapping[str, NDArray[Any]]]
 Fill = Callable[[memoryview], int]
 """Puts some bytes into a buffer and returns how many; 0 at the end, as ``recv_into`` and ``readinto`` do."""
+Take = Callable[[Fill, list[int], "np.dtype[Any]"], Any]
+"""Receives an array of a shape and type whose size was checked, and returns it in the form that is wanted."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,15 @@ def _bytes_of(array: NDArray[Any]) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
-def read_frame(fill: Fill, *, largest_bytes: int = LARGEST_ARRAYS_BYTES) -> WorkerMessage | None:
+def read_frame(
+    fill: Fill, *, largest_bytes: int = LARGEST_ARRAYS_BYTES, take: Take | None = None
+) -> WorkerMessage | None:
     """Read one message that may be hostile; arrays are received in place, and are read-only afterwards.
 
     Args:
         fill: Where bytes come from.
         largest_bytes: Most bytes of all arrays together.
+        take: How arrays are received; as read-only ndarrays if None.
 
     Returns:
         The message, or None where the other end closed before it began one.
@@ -117,24 +122,33 @@ def read_frame(fill: Fill, *, largest_bytes: int = LARGEST_ARRAYS_BYTES) -> Work
     got = fill(memoryview(prefix))
     if not got:
         return None
-    _fill_all(fill, memoryview(prefix)[got:])
+    fill_all(fill, memoryview(prefix)[got:])
     magic, length = _PREFIX.unpack(prefix)
     if magic != _MAGIC or length > LARGEST_HEADER_BYTES:
         raise ProtocolError(f"this is not a message of FedCAD's worker, or its header has {length} bytes")
     text = bytearray(length)
-    _fill_all(fill, memoryview(text))
+    fill_all(fill, memoryview(text))
     plain = _read_header(bytes(text))
     _check_size(plain["arrays"], largest_bytes)
-    arrays: dict[str, dict[str, NDArray[Any]]] = {record: {} for record in plain["records"]}
+    arrays: dict[str, dict[str, Any]] = {record: {} for record in plain["records"]}
     for record, name, dtype, shape in plain["arrays"]:
-        values = np.empty(shape, DTYPES[dtype])
-        _fill_all(fill, _bytes_of(values))
-        values.flags.writeable = False
-        arrays[record][name] = values
+        arrays[record][name] = (take or _take)(fill, shape, DTYPES[dtype])
     return WorkerMessage(plain["kind"], plain["texts"], arrays)
 
 
-def _fill_all(fill: Fill, buffer: memoryview) -> None:
+def _take(fill: Fill, shape: list[int], dtype: "np.dtype[Any]") -> NDArray[Any]:
+    values = np.empty(shape, dtype)
+    fill_all(fill, _bytes_of(values))
+    values.flags.writeable = False
+    return values
+
+
+def fill_all(fill: Fill, buffer: memoryview) -> None:
+    """Fill a whole buffer.
+
+    Raises:
+        ConnectionError: The other end closed before.
+    """
     while len(buffer):
         got = fill(buffer)
         if not got:
@@ -223,10 +237,10 @@ def send_message(connection: socket.socket, message: WorkerMessage) -> None:
 
 
 def receive_message(
-    connection: socket.socket, *, largest_bytes: int = LARGEST_ARRAYS_BYTES
+    connection: socket.socket, *, largest_bytes: int = LARGEST_ARRAYS_BYTES, take: Take | None = None
 ) -> WorkerMessage | None:
-    """Receive a message; None where the other end closed before it began one. Raises as read_frame does."""
-    return read_frame(connection.recv_into, largest_bytes=largest_bytes)
+    """Receive a message; arguments, result and errors are those of :func:`read_frame`."""
+    return read_frame(connection.recv_into, largest_bytes=largest_bytes, take=take)
 
 
 def write_message(stream: IO[bytes], message: WorkerMessage) -> None:

@@ -4,15 +4,14 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from io import BytesIO
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from fedcad.client.app import SOCKET_KEY, Serialised, from_worker, make_client_app, to_worker
+from fedcad.client.app import SOCKET_KEY, make_client_app, to_worker
 from fedcad.client.worker_keeper import WorkerKeeper
-from fedcad.client.worker_protocol import WorkerMessage, frame, read_frame, receive_message, send_message
+from fedcad.client.worker_protocol import WorkerMessage, receive_message, send_message
 from fedcad.shared.errors import ProtocolError
 from fedcad.shared.flower_records import put_texts
 from fedcad.simulations.engines.flower_internals import enter_task, name_message
@@ -201,7 +200,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 import numpy as np
-from fedcad.client.app import Serialised, _forward, from_worker, to_worker
+from fedcad.client.app import _forward, from_worker, to_worker
 from flwr.app import Array, ArrayRecord, RecordDict
 
 def peak_kb():
@@ -209,8 +208,8 @@ def peak_kb():
 
 content = RecordDict({"vectors": ArrayRecord({"model": Array(np.ones(25_000_000, np.float32))})})
 Path("/proc/self/clear_refs").write_text("5")
-before, serialised = peak_kb(), Serialised()
-answer = from_worker(_forward(Path(sys.argv[1]), to_worker("train", content), (), serialised), serialised)
+before = peak_kb()
+answer = from_worker(_forward(Path(sys.argv[1]), to_worker("train", content), ()))
 assert len(answer.array_records["vectors"]["model"].data) == 100_000_128
 print(peak_kb() - before)
 assert answer.array_records["vectors"]["model"].numpy()[-1] == 1
@@ -224,13 +223,11 @@ def test_100_mb_forth_and_back_cost_the_app_the_answer_alone(tmp_path):
     assert 90_000 < int(printed) < 105_000
 
 
-def test_answer_is_what_flower_itself_would_have_serialised():
+def test_answer_is_what_flower_itself_would_have_serialised(tmp_path):
     """Flower's own class, since the other side knows no other, and the bytes of ``np.save``."""
-    serialised, sent = Serialised(), WorkerMessage("answer", {"header": "h"}, {"vectors": VALUES})
-    stream = BytesIO(b"".join(frame(sent)))
-    answer = read_frame(stream.readinto, allocate=serialised.allocate)
-    record = from_worker(answer, serialised).array_records["vectors"]
+    with worker(tmp_path / "w.sock", [echo]) as config:
+        reply = send(make_client_app(), content_of(VALUES), "train", config)
     for name, values in VALUES.items():
-        assert type(record[name]) is Array
-        assert record[name].data == Array(values).data
-    assert serialised._buffers == {}
+        array = reply.content.array_records["vectors"][name]
+        assert type(array) is Array
+        assert array.data == Array(values).data

@@ -6,6 +6,7 @@ import tiny_study
 import torch
 from safetensors.torch import load_file, save_file
 
+from fedcad.client import round_checkpoint
 from fedcad.client.round_checkpoint import RoundCheckpoint, StopRequested, active_checkpoint, checkpointed
 from fedcad.client.training import LocalTrainer
 from fedcad.client.workbench import Workbench, freeze
@@ -169,6 +170,18 @@ def test_what_cannot_be_used_begins_anew(damage, tmp_path):
     data = DyingCases()
     assert same(train(contract, data, RoundCheckpoint(path, interval_s=0)), undisturbed)
     assert data.asked == STEPS
+
+
+def test_full_disk_does_not_end_the_training(tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    contract = freeze(study())
+    undisturbed = train(contract, DyingCases())
+    monkeypatch.setattr(round_checkpoint, "write_bytes", full)
+    assert same(train(contract, DyingCases(), RoundCheckpoint(tmp_path / "c", interval_s=0)), undisturbed)
+    with pytest.raises(StopRequested):
+        train(contract, DyingCases(), RoundCheckpoint(tmp_path / "c", interval_s=0, is_stopping=lambda: True))
 
 
 def test_file_is_removed_and_interrupted_writes_too(tmp_path):

@@ -2,18 +2,26 @@
 
 import json
 import os
+import select
 import signal
+import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 import joined_site
 import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 
+from fedcad.client.app import SOCKET_KEY, make_client_app, to_worker
 from fedcad.client.worker_keeper import WorkerKeeper, worker_command
-from fedcad.client.worker_protocol import WorkerMessage, connect, receive_message, send_message
+from fedcad.client.worker_protocol import WorkerMessage, connect, read_frame, receive_message, send_message
 from fedcad.client.worker_studies import Interruption, Keys, Studies
+from fedcad.shared.flower_records import put_texts
 from fedcad.shared.messages import SiteInfo, Update
+from fedcad.simulations.engines.flower_internals import enter_task, name_message
 
 SAVES_EVERY_STEP = """
 import sys
@@ -85,10 +93,6 @@ def expected_answer(hospital, coordinator, contract, asked):
 
 
 def same(answer, content):
-    from io import BytesIO
-
-    from fedcad.client.worker_protocol import read_frame
-
     wanted = read_frame(BytesIO(content).readinto)
     assert answer.texts == wanted.texts
     return all(
@@ -102,21 +106,32 @@ def training_files(hospital):
     return list(hospital.state.glob("outbox/*/*/*.training"))
 
 
+def through_the_app(hospital, message):
+    """Send a message as Flower does, through the thin app; return the answer as the worker gave it."""
+    enter_task()
+    content = put_texts(message.texts)
+    content["vectors"] = ArrayRecord(
+        {name: Array(values) for name, values in message.arrays["vectors"].items()}
+    )
+    asked = Message(content, 1, "train")
+    name_message(asked, "m1")
+    config = {SOCKET_KEY: str(hospital.socket)}
+    context = Context(run_id=1, node_id=1, node_config=config, state=RecordDict(), run_config={})
+    return to_worker("answer", make_client_app()(asked, context).content)
+
+
 def test_killed_in_training_it_goes_on_and_idle_it_ends_and_asked_again_it_says_the_same(joined):
     hospital, coordinator = joined
     contract = joined_site.make_contract(training=LONG)
     asked = coordinator.train(contract)
     content = expected_answer(hospital, coordinator, contract, asked)
     command = [sys.executable, "-c", SAVES_EVERY_STEP, str(hospital.folder)]
-    with Minded(hospital, command) as minded:
+    with Minded(hospital, command) as minded, ThreadPoolExecutor(1) as flower:
         assert isinstance(coordinator.info(minded.ask(coordinator.ready(contract))), SiteInfo)
-        with connect(minded.path) as connection:
-            send_message(connection, asked)
-            minded.until(lambda: training_files(hospital))
-            os.kill(minded.keeper.worker, signal.SIGKILL)
-            assert ended(connection)
-        assert len(training_files(hospital)) == 1
-        assert same(minded.ask(asked), content)
+        reply = flower.submit(through_the_app, hospital, asked)
+        minded.until(lambda: training_files(hospital))
+        os.kill(minded.keeper.worker, signal.SIGKILL)
+        assert same(reply.result(60), content)
         assert len(minded.seen) == 2
         assert training_files(hospital) == []
         minded.until(lambda: minded.keeper.worker is None)
@@ -124,9 +139,10 @@ def test_killed_in_training_it_goes_on_and_idle_it_ends_and_asked_again_it_says_
         assert same(minded.ask(asked), content)
         assert len(minded.seen) == 3
     lines = [json.loads(line) for line in (hospital.logs / "worker.jsonl").read_text().splitlines()]
-    said = " ".join(line["text"] for line in lines)
-    assert "nobody needed it" in said
-    assert "sent again as it was" in said
+    said = [line["text"] for line in lines]
+    assert sum("goes on after step" in text for text in said) == 1
+    assert sum("nobody needed it" in text for text in said) == 1
+    assert sum("sent again as it was" in text for text in said) == 1
     assert all(line["process"] == "worker" for line in lines)
 
 
@@ -166,21 +182,22 @@ def test_stopped_with_its_client_it_saves_and_the_next_one_goes_on(joined):
         os.kill(number, 0)
 
 
-def test_orphan_ends_by_itself(joined, tmp_path):
-    """A worker whose client was killed ends, so that the next client's worker is alone."""
-    import subprocess
+PARENT = """
+import sys
+from pathlib import Path
+from fedcad.client.worker_keeper import *
+keeper = WorkerKeeper(Path(sys.argv[1]), command=worker_command(Path(sys.argv[2])), log=Path(sys.argv[3]))
+while keeper.worker is None:
+    keeper.poll(1)
+print(keeper.worker, flush=True)
+sys.stdin.read()
+"""
 
-    hospital, _ = joined
-    code = (
-        "import sys, os, signal; from pathlib import Path\n"
-        "from fedcad.client.worker_keeper import *\n"
-        "keeper = WorkerKeeper(Path(sys.argv[1]), command=worker_command(Path(sys.argv[2])),"
-        " log=Path(sys.argv[3]))\n"
-        "while keeper.worker is None: keeper.poll(1)\n"
-        "print(keeper.worker, flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    command = [sys.executable, "-c", code, hospital.socket, hospital.folder, tmp_path / "log"]
+
+def test_orphan_ends_by_itself(tmp_path):
+    """A worker whose client was killed ends, so that the next client's worker is alone."""
+    hospital, _ = joined_site.join_site(tmp_path)
+    command = [sys.executable, "-c", PARENT, hospital.socket, hospital.folder, tmp_path / "log"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
         pause = threading.Event()
         while not hospital.socket.exists():
@@ -189,9 +206,9 @@ def test_orphan_ends_by_itself(joined, tmp_path):
             number = int(client.stdout.readline())
             send_message(connection, WorkerMessage("nonsense"))
             assert receive_message(connection).kind == "error"
-            client.kill()
-            descriptor = os.pidfd_open(number)
-            import select
-
-            assert select.select([descriptor], [], [], 20)[0]
-            os.close(descriptor)
+        descriptor = os.pidfd_open(number)
+        assert not select.select([descriptor], [], [], 0.5)[0]
+        client.kill()
+        assert select.select([descriptor], [], [], 20)[0]
+        os.close(descriptor)
+    assert "asked to stop" in (hospital.logs / "worker.jsonl").read_text()

@@ -186,6 +186,8 @@ def test_poll_returns_when_the_time_is_over(keeper, tmp_path):
 
 
 def test_output_of_the_worker_is_kept_privately(tmp_path):
+    (tmp_path / "out.log").write_text("x" * (2**20 + 1))
+    (tmp_path / "out.log").chmod(0o600)
     printing = make(tmp_path, "import sys; print('out'); print('err', file=sys.stderr)")
     with printing as keeper, connect(tmp_path / "run" / "worker.sock"):
         until(keeper, lambda: keeper.worker is not None)
@@ -193,6 +195,7 @@ def test_output_of_the_worker_is_kept_privately(tmp_path):
         assert keeper.failures == 0
     assert "out" in (tmp_path / "out.log").read_text()
     assert "err" in (tmp_path / "out.log").read_text()
+    assert (tmp_path / "out.log").stat().st_size < 100
     assert (tmp_path / "out.log").stat().st_mode & 0o777 == 0o600
 
 
