@@ -1,7 +1,9 @@
 """MedMNIST-style .npz files (Yang et al. 2023, doi:10.1038/s41597-022-01721-8)."""
 
 import hashlib
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,19 @@ from fedcad.simulations.datasets.listed_files import resolve_inside
 
 SPLITS = ("train", "val", "test")
 """The splits of a file, each with ``<split>_images`` and ``<split>_labels``."""
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    RuntimeError,
+    KeyError,
+    MemoryError,
+)
+"""What zipfile, zlib and numpy raise on damaged or encrypted files."""
 
 _LUMINANCE = np.array([19595, 38470, 7471], dtype=np.uint32)  # ITU-R BT.601, in 1/65536, as Pillow rounds
 
@@ -79,9 +94,13 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
                 raise DataError(
                     f"{path}: lacks {', '.join(missing)}; there is: {', '.join(archive.files) or 'nothing'}"
                 )
-            return {name: archive[name] for name in wanted}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+            arrays = {name: archive[name] for name in wanted}
+    except _UNREADABLE as error:
         raise DataError(f"{path}: is not a readable .npz of plain arrays ({type(error).__name__})") from error
+    for array in arrays.values():
+        # Records hand out views: whoever changed one would change what the next reader gets.
+        array.flags.writeable = False
+    return arrays
 
 
 def _check_images(path: Path, split: str, images: NDArray[Any]) -> None:

@@ -98,6 +98,23 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         list(MedMNISTDataSet(CONFIG, tmp_path).records())
 
 
+def test_a_file_with_one_damaged_byte_is_refused_wherever_it_matters(tmp_path: Path) -> None:
+    data_set, path = _data_set(tmp_path, _arrays()), tmp_path / "small.npz"
+    content = path.read_bytes()
+    whole = [record.content_id for record in data_set.records()]
+    refused = 0
+    for position in range(0, len(content), 11):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 16]) + content[position + 1 :])
+        try:
+            found = [record.content_id for record in data_set.records()]
+        except DataError as error:
+            refused += 1
+            assert "small.npz" in str(error)
+        else:
+            assert found == whole, "zip keeps a checksum of every array"
+    assert refused > len(content) / 11 / 4
+
+
 @pytest.mark.parametrize("file", ["absent.npz", "../small.npz", "/small.npz"])
 def test_files_outside_or_absent_are_refused(tmp_path: Path, file: str) -> None:
     config = MedMNISTData(kind="medmnist", file=file, classes=("a", "b"))
