@@ -72,7 +72,7 @@ class Minded:
             send_message(connection, message)
             return receive_message(connection)
 
-    def until(self, condition, seconds=30):
+    def until(self, condition, seconds=60):
         pause = threading.Event()
         for _ in range(int(seconds / 0.02)):
             if condition():
@@ -209,6 +209,6 @@ def test_orphan_ends_by_itself(tmp_path):
         descriptor = os.pidfd_open(number)
         assert not select.select([descriptor], [], [], 0.5)[0]
         client.kill()
-        assert select.select([descriptor], [], [], 20)[0]
+        assert select.select([descriptor], [], [], 60)[0]
         os.close(descriptor)
     assert "asked to stop" in (hospital.logs / "worker.jsonl").read_text()
