@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fedcad.client.archive.site_data import open_archive
 from fedcad.client.node import Node
 from fedcad.client.outbox import Outbox
+from fedcad.client.results import keep_result
 from fedcad.client.round_checkpoint import RoundCheckpoint, checkpointed
 from fedcad.client.workbench import Workbench
 from fedcad.client.worker_protocol import Arrays, WorkerMessage
@@ -28,7 +29,7 @@ from fedcad.shared.contract import Terms
 from fedcad.shared.envelope import ANSWER, PLAN, Hashes, ready_purpose, sign_texts, verify_texts
 from fedcad.shared.errors import IdentityError, ProtocolError
 from fedcad.shared.exchange import DTYPES
-from fedcad.shared.messages import Objection, Refusal, RoundPlan, Update, Vectors, decode, encode
+from fedcad.shared.messages import Objection, Refusal, RoundPlan, Update, decode, encode
 from fedcad.shared.seal import verify_seal
 from fedcad.shared.signing import PublicKey, SigningKey
 
@@ -157,11 +158,11 @@ class Studies:
         if kept is not None:
             _LOG.info("round %d: the answer is sent again as it was", plan.round)
             return kept
-        return self._work(study, plan, _vectors(message))
+        return self._work(study, plan, message)
 
-    def _work(self, study: _Study, plan: RoundPlan, broadcast: Vectors) -> WorkerMessage | Path:
+    def _work(self, study: _Study, plan: RoundPlan, asked: WorkerMessage) -> WorkerMessage | Path:
         """Do what an admitted plan asks; the answer to a round is on the disk when this returns."""
-        started, checkpoint = time.monotonic(), None
+        started, checkpoint, broadcast = time.monotonic(), None, _vectors(asked)
         if plan.round > 0:
             study.outbox.require_space(_needed_bytes(study))
             checkpoint = RoundCheckpoint(
@@ -173,6 +174,8 @@ class Studies:
             answer = study.node.answer(plan, broadcast, hash_of_vectors(broadcast))
         if isinstance(answer, Refusal):
             return self._refuse(plan, answer.code)
+        if plan.work == ("test",):
+            keep_result(self._state, study.terms, asked.texts, broadcast=broadcast, answer=answer)
         message = self._packed(answer, study.terms)
         _LOG.info("round %d: %s in %.1f s", plan.round, ", ".join(plan.work), time.monotonic() - started)
         if checkpoint is None:

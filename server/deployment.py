@@ -19,6 +19,7 @@ from fedcad.server.outcome import write_outcome
 from fedcad.server.rounds import StudyRun
 from fedcad.server.site_channel import Member, Question, SiteChannel
 from fedcad.server.study_folder import StudyFolder, Wanted
+from fedcad.server.study_state import STOPPED_BY_HAND
 from fedcad.server.submission import CONTRACT, SEAL
 from fedcad.shared.contract import Contract
 from fedcad.shared.errors import QuorumError
@@ -67,7 +68,7 @@ def _run(
     if checkpoint.is_finished:
         _finish(folder, contract, checkpoint, channel=channel)
     elif _wanted(folder) is Wanted.STOPPED:
-        write_outcome(folder.path, checkpoint, contract.layout, stopped="stopped by the coordinator")
+        write_outcome(folder.path, checkpoint, contract.layout, stopped=STOPPED_BY_HAND)
 
 
 def _finish(folder: StudyFolder, contract: Contract, checkpoint: Checkpoint, *, channel: SiteChannel) -> None:

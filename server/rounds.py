@@ -30,6 +30,7 @@ from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update, Vectors
 from fedcad.shared.metrics.registry import statistics_for
 
 LONGEST_REASON = 500
+REMEDY = ". Remedy the cause and resume: everything before is saved"
 LATE_READY_S = 5.0
 """How long a round waits, at most, for a site that was not ready when the study began."""
 
@@ -155,7 +156,7 @@ class StudyRun:
             try:
                 checkpoint, cohort = self._advance(checkpoint, cohort)
             except QuorumError as error:
-                if not self._conduct.waits(str(error), cohort.absent):
+                if not self._conduct.waits(str(error).removesuffix(REMEDY), cohort.absent):
                     raise
                 self._log.truncate(checkpoint.events)
                 cohort = None
@@ -332,7 +333,7 @@ class StudyRun:
         reason = f"{what} had {counted} usable updates; the quorum is {quorum}. Missing: {missing}"
         is_round = event["event"] == "round"
         self._log.append({**event, "event": "stopped" if is_round else event["event"], "reason": reason})
-        raise QuorumError(f"{reason}. Remedy the cause and resume: everything before is saved")
+        raise QuorumError(f"{reason}{REMEDY}")
 
     def _select(
         self, checkpoint: Checkpoint, validation: Mapping[str, NDArray[np.int64]], cohort: Cohort

@@ -31,6 +31,8 @@ Contact = Callable[[str, str], None]
 """Told of a sign of life: the site, and what it is doing."""
 READY = f"{MessageType.QUERY}.ready"
 POLL_S = 0.5
+LOOK_EVERY_S = 10.0
+"""How often connected nodes count as a sign of life while they work."""
 MOST_TRIES = 5
 """How often one plan is sent to one site whose process dies over it, before the round goes on without it."""
 _UNREACHABLE = {3, 4, 5, 8}
@@ -210,9 +212,12 @@ class SiteChannel:
             deadline_s: Seconds.
             stays: Whether a site that cannot be reached is asked again when it is back.
         """
-        started = time.monotonic()
+        started = looked = time.monotonic()
         while open_round.unsent or open_round.waiting:
             self._send(open_round)
+            if time.monotonic() - looked > LOOK_EVERY_S:
+                looked = time.monotonic()
+                self._note_working(open_round)
             arrived = False
             for identity in list(open_round.waiting):
                 for message in self._grid.pull_messages([identity]):
@@ -244,6 +249,10 @@ class SiteChannel:
                 continue
             open_round.asked[site] = asked
             open_round.waiting[identity] = site
+
+    def _note_working(self, open_round: _Round) -> None:
+        for site in sorted(set(open_round.waiting.values()) & set(self._online())):
+            self._contact(site, "working")
 
     def _ask_again(self, site: str, message: Message, open_round: _Round) -> None:
         asked = open_round.asked[site]

@@ -97,6 +97,9 @@ CLIENT_COMMANDS = {
     "start": CommandSource(_NODE, "start", "Run the node, and keep it running."),
     "stop": CommandSource(_NODE, "stop", "Stop the node."),
     "status": CommandSource(_NODE, "status", "Show whether the node runs, is connected, and what it does."),
+    "result": CommandSource(
+        "fedcad.client.commands.result", "result", "Show a finished study's model and this site's own test."
+    ),
 }
 """Commands of a hospital node, in the order of their first use."""
 

@@ -9,6 +9,7 @@ import typer
 
 from fedcad.server.consortium import Consortium
 from fedcad.server.study_folder import StudyFolder, Wanted, newest_of
+from fedcad.server.study_state import STOPPED_BY_HAND
 from fedcad.server.submission import CONTRACT, Submission, differences
 from fedcad.server.submission import amend as amend_study
 from fedcad.server.submission import submit as submit_study
@@ -79,7 +80,7 @@ def resume(consortium: ConsortiumFolder, study: StudyName) -> None:
 def stop_study(home: Consortium, study: str, reason: str) -> None:
     """Stop a study after the round that is going on; what it has so far is its result."""
     folder = newest_of(home.studies, study)
-    folder.want(Wanted.STOPPED, reason or "stopped by the coordinator")
+    folder.want(Wanted.STOPPED, reason or STOPPED_BY_HAND)
     typer.echo(f"{folder.title} stops after the round that is going on. Its result: fedcad server result")
 
 
