@@ -162,8 +162,10 @@ class FaultConfig(Frozen):
 
     @model_validator(mode="after")
     def _delay_has_seconds(self) -> Self:
-        if (self.kind == "delay") != (self.delay_s is not None):
-            raise ValueError("delay_s belongs to kind 'delay', and to it alone")
+        if self.kind == "delay" and self.delay_s is None:
+            raise ValueError("kind 'delay' needs delay_s, for instance delay_s: 600 (virtual seconds)")
+        if self.kind != "delay" and self.delay_s is not None:
+            raise ValueError(f"delay_s belongs to kind 'delay' alone; remove it from kind {self.kind!r}")
         return self
 
 

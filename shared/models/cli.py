@@ -31,9 +31,23 @@ def models(
     if study is None:
         Console().print(_list_of_networks())
         return
+    _refuse_network_name(study)
     from fedcad.shared.config.load import load_study
 
     Console().print(_layers_of_study(load_study(study)))
+
+
+def _refuse_network_name(study: Path) -> None:
+    """Say how a network is named, where its name was given in place of a file."""
+    from fedcad.shared.errors import ConfigError
+    from fedcad.shared.models.registry import NETWORKS
+
+    name = str(study)
+    if name in NETWORKS and not study.exists():
+        raise ConfigError(
+            f"{name}: this is a network, and a study file was expected. Write the network into a study "
+            f"(model: {{name: {name}}}) and give that file; `fedcad models` alone lists all networks"
+        )
 
 
 def _list_of_networks() -> "Table":

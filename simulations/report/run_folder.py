@@ -131,6 +131,7 @@ def _parse_line(
 def _read_results(folder: Path) -> Results:
     path = folder / "results.json"
     if not path.is_file():
+        _refuse_several_seeds(folder)
         what = "there is no results.json in it" if folder.is_dir() else "there is no such folder"
         raise DataError(
             f"{folder} is not the folder of a finished or stopped run: {what}. Give the folder that "
@@ -151,6 +152,14 @@ def _read_results(folder: Path) -> Results:
         return Results.model_validate_json(text)
     except ValidationError as error:
         raise DataError(f"{path}: {_first_problem(error)}. Run the simulation again.") from error
+
+
+def _refuse_several_seeds(folder: Path) -> None:
+    """Name the runs in a folder that holds one for each seed."""
+    seeds = sorted(folder.glob("seed-*/results.json"), key=lambda path: (len(path.parent.name), path))
+    if seeds:
+        runs = " ".join(str(path.parent) for path in seeds)
+        raise DataError(f"{folder} holds a run for each seed; give those that you want instead: {runs}")
 
 
 def _read_plain(path: Path) -> dict[str, Any]:

@@ -36,9 +36,15 @@ def test_impossible_simulations_are_refused(change: dict[str, object]) -> None:
         SimulationConfig.model_validate(SIMULATION | change)
 
 
-@pytest.mark.parametrize(("kind", "delay"), [("delay", None), ("drop", 3.0)])
-def test_delay_and_its_seconds_belong_together(kind: str, delay: float | None) -> None:
-    with pytest.raises(ValidationError, match="delay_s belongs to kind 'delay'"):
+@pytest.mark.parametrize(
+    ("kind", "delay", "message"),
+    [
+        ("delay", None, "kind 'delay' needs delay_s, for instance"),
+        ("drop", 3.0, "belongs to kind 'delay' alone; remove it from kind 'drop'"),
+    ],
+)
+def test_delay_and_its_seconds_belong_together(kind: str, delay: float | None, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         FaultConfig.model_validate({"kind": kind, "site": "a", "rounds": [1], "delay_s": delay})
 
 

@@ -4,6 +4,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from fedcad.shared.errors import ConfigError
 from fedcad.shared.models.cli import models
 from fedcad.shared.models.registry import NETWORKS
 
@@ -49,6 +50,17 @@ def test_a_study_shows_its_layers_and_totals(run, tmp_path: Path):
     # 72 + 16 + 1152 + 32 + 34 parameters; 64²·8·9 + 32²·16·72 + 32 multiply-accumulates
     assert "1,306" in result.output
     assert f"{64**2 * 72 + 32**2 * 16 * 72 + 32:,}" in result.output
+
+
+def test_a_networks_name_is_told_from_a_file(run, monkeypatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    for name in NETWORKS:
+        error = run(name).exception
+        assert isinstance(error, ConfigError)
+        assert f"model: {{name: {name}}}" in str(error)
+    assert "no such file" in str(run("covid-nets").exception)
+    Path("cnn").write_text(STUDY, encoding="utf-8")
+    assert "small-study: cnn" in run("cnn").output
 
 
 def test_help_says_what_it_does(run):

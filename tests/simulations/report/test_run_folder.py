@@ -36,6 +36,16 @@ def test_folder_without_results_is_refused_with_what_to_do(tmp_path: Path) -> No
         read_run(tmp_path / "absent")
 
 
+def test_a_folder_of_several_seeds_names_its_runs_in_order(tmp_path: Path) -> None:
+    for seed in (2, 10, 1):
+        write_run(tmp_path / f"seed-{seed}", rounds=1)
+    (tmp_path / "seed-3").mkdir()
+    runs = " ".join(str(tmp_path / f"seed-{seed}") for seed in (1, 2, 10))
+    with pytest.raises(DataError) as refused:
+        read_run(tmp_path)
+    assert str(refused.value).endswith(f"a run for each seed; give those that you want instead: {runs}")
+
+
 @pytest.mark.parametrize("version", [2, "1", None])
 def test_other_format_is_refused_by_number(tmp_path: Path, version: object) -> None:
     write_run(tmp_path, rounds=1, changes={"format": version})
