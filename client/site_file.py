@@ -80,8 +80,11 @@ state: {_quoted(site.state)}
 # After so many seconds without work, models and caches are unloaded from memory.
 worker_idle_s: {site.worker_idle_s:g}
 
-# How many threads training may use; without this line, one per processor core.
-{f"threads: {site.threads}" if site.threads else "# threads: 8"}
+# Seconds between checkpoints inside a round: what a killed node loses of its training, at most.
+checkpoint_s: {site.checkpoint_s:g}
+
+# How many threads training uses. With one, a repetition anywhere gives the same bits; more may be faster.
+threads: {site.threads}
 
 # Largest message to or from the coordinator, in MB.
 largest_payload_mb: {site.largest_payload_mb}

@@ -129,11 +129,11 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
     site = hospital.site
     # One thread unless the hospital says otherwise: the same bits as in a simulation, and as after a kill.
-    torch.set_num_threads(site.threads or 1)
+    torch.set_num_threads(site.threads)
     try:
         with _alone(hospital.run), socket.socket(fileno=LISTENER) as listener:
             keys = Keys(hospital.signing_key(), hospital.enrolment().coordinator_key)
-            interruption = Interruption(is_stopping=lambda: stop.is_set)
+            interruption = Interruption(site.checkpoint_s, lambda: stop.is_set)
             studies = Studies(site, hospital.site_file.parent, keys, interruption=interruption)
             _LOG.info("the training worker is ready; threads: %d", torch.get_num_threads())
             largest_bytes = site.largest_payload_mb * 10**6

@@ -32,6 +32,7 @@ from fedcad.shared.exchange import DTYPES
 from fedcad.shared.messages import Objection, Refusal, RoundPlan, Update, decode, encode
 from fedcad.shared.seal import verify_seal
 from fedcad.shared.signing import PublicKey, SigningKey
+from fedcad.shared.version import __version__
 
 WARM_STUDIES = 2
 _LONGEST_QUESTION = 100
@@ -136,7 +137,7 @@ class Studies:
             return self._signed({"refusal": encode(refusal)}, purpose)
         self._remember(terms.study_hash, contract, seal)
         info = self._open(terms).node.info()
-        return self._signed({"siteinfo": encode(info)}, purpose)
+        return self._signed({"siteinfo": encode(info), "version": __version__}, purpose)
 
     def _train(self, message: WorkerMessage) -> WorkerMessage | Path:
         """Answer a plan, or refuse it."""

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from flwr.app import ArrayRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -27,8 +28,17 @@ from fedcad.shared.flower_records import (
 from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update, Vectors, decode, encode
 from fedcad.shared.signing import PublicKey, SigningKey
 
-Contact = Callable[[str, str], None]
-"""Told of a sign of life: the site, and what it is doing."""
+_LONGEST_VERSION = 40
+
+
+class Contact(Protocol):
+    """Told of a site's signs of life."""
+
+    def __call__(self, site: str, phase: str, version: str = "") -> None:
+        """Take what a site is doing, and the version of FedCAD that it runs, where it said so."""
+        ...
+
+
 READY = f"{MessageType.QUERY}.ready"
 POLL_S = 0.5
 LOOK_EVERY_S = 10.0
@@ -146,7 +156,7 @@ class SiteChannel:
             return Lost(str(error), is_garbage=True)
         if info.site != name:
             return Lost("it answered as another site", is_garbage=True)
-        self._contact(name, "ready")
+        self._contact(name, "ready", texts.get("version", "")[:_LONGEST_VERSION])
         return info
 
     def ask(self, plans: Mapping[str, RoundPlan], vectors: Vectors, deadline_s: float) -> Iterator[Reply]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedcad.server.consortium import Consortium
+from fedcad.server.metrics import serve_metrics
+from fedcad.server.stall import StallAlert
 from fedcad.server.study_runs import StudyRuns
 from fedcad.shared.atomic_files import write_bytes
 from fedcad.shared.errors import FedCADError, ProtocolError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 STATE_FILE = "supervisor.json"
 LOCK_FILE = "supervisor.lock"
 LOOK_EVERY_S = 1.0
+ALERT_EVERY_S = 60.0
 _SITES_EVERY_S = 30.0
 _POLL_TASKS_S = "0.5"
 _PRIVATE = 0o700
@@ -65,6 +68,12 @@ class Coordinator:
             for program in programs(self._consortium, folder)
         ]
         self._runs = StudyRuns(self._consortium.studies, self._say)
+        self._stalls = StallAlert(
+            self._consortium.studies,
+            self._consortium.config.stall_alert_s,
+            ProcessLog(self._consortium.logs, "alerts"),
+            time.time(),
+        )
         self._control: FlowerControl | None = None
         self._sites: object = None
         self._sites_checked = 0.0
@@ -86,8 +95,15 @@ class Coordinator:
             self._say(f"FedCAD {__version__}: coordinator of {self._consortium.config.name} starts")
             supervisor = Supervisor(self._children, self._changed)
             supervisor.every(LOOK_EVERY_S, self._look)
-            supervisor.run()
+            supervisor.every(ALERT_EVERY_S, self._alert)
+            with serve_metrics(self._consortium.folder, self._consortium.config.metrics_port):
+                supervisor.run()
             self._say("stopped")
+
+    def _alert(self) -> None:
+        """Say once that a study stalls, and once that it goes on."""
+        for line in self._stalls.check(time.time()):
+            self._terminal(line)
 
     def _look(self) -> None:
         """Make keys and runs what they should be; what fails is tried again at the next look."""

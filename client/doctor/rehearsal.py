@@ -75,8 +75,7 @@ def rehearse(request: dict[str, Any], reporter: Reporter) -> None:
     """Count a study's cases and train some steps; report ``cases``, then ``training``.
 
     Args:
-        request: ``study``, ``archive``, ``labels`` and ``state`` (paths), ``site`` (name), ``threads`` (None:
-            one per core).
+        request: ``study``, ``archive``, ``labels`` and ``state`` (paths), ``site`` (name), ``threads``.
         reporter: Where to; nothing reported says anything about a patient.
 
     Guarantees:
@@ -85,8 +84,7 @@ def rehearse(request: dict[str, Any], reporter: Reporter) -> None:
     Raises:
         FedCADError: The study, the archive or the label table cannot be used.
     """
-    if request["threads"]:
-        torch.set_num_threads(request["threads"])
+    torch.set_num_threads(request["threads"])
     given = load_study_file(Path(request["study"]))
     archive, state = Path(request["archive"]), Path(request["state"])
     with scratch_folder(state) as scratch:

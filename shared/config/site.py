@@ -26,7 +26,9 @@ class SiteConfig(Frozen):
     Absent: the system's own setting; `""`: none, even if the system has one."""
     worker_idle_s: Annotated[float, Field(ge=1.0, le=86400.0)] = 600.0
     """After how many seconds without work models and caches are unloaded from memory."""
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """How many threads training may use. Absent: one per processor core."""
+    checkpoint_s: Annotated[float, Field(ge=1.0, le=86400.0)] = 60.0
+    """Seconds between checkpoints inside a round: what a killed node loses of its training, at most."""
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """How many threads training uses. With one, every engine and every repetition gives the same bits."""
     largest_payload_mb: Annotated[int, Field(ge=1, le=100_000)] = 4096
     """Largest message that the node takes from the coordinator or sends to it, in MB."""

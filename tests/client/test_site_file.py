@@ -53,11 +53,9 @@ paths = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min
     archive=paths,
     labels=paths,
     proxy=st.sampled_from([None, "", "http://p:1"]),
-    threads=st.none() | st.integers(1, 9),
+    threads=st.integers(1, 9),
 )
-def test_any_path_survives_the_file(
-    archive: str, labels: str, proxy: str | None, threads: int | None
-) -> None:
+def test_any_path_survives_the_file(archive: str, labels: str, proxy: str | None, threads: int) -> None:
     import tempfile
 
     site = SiteConfig(

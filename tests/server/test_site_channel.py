@@ -36,7 +36,7 @@ class World:
             self.grid,
             lambda: self.members,
             question,
-            contact=lambda site, phase: self.contacts.append((site, phase)),
+            contact=lambda site, phase, version="": self.contacts.append((site, phase)),
         )
 
     def plans(self, *sites: str, **changes: Any) -> dict[str, RoundPlan]:

@@ -12,7 +12,7 @@ def test_a_site_says_where_its_data_lie() -> None:
     assert (site.proxy, site.worker_idle_s, site.threads, site.largest_payload_mb) == (
         None,
         600.0,
-        None,
+        1,
         4096,
     )
 
