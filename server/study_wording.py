@@ -43,7 +43,7 @@ def first_line(view: StudyView, now: float) -> str:
         parts.append(view.reason)
     if lost := losses(view):
         parts.append(lost)
-    return "; ".join(parts)
+    return "; ".join(part for part in parts if part)
 
 
 def _progress(view: StudyView) -> str:
