@@ -17,12 +17,12 @@ def ask_yes(question: str, *, otherwise: str) -> None:
         otherwise: What a script, where nobody can answer, gives instead.
 
     Raises:
-        ConfigError: Nobody is there to answer.
-        click.Abort: The answer was no.
+        ConfigError: Nobody is there to answer, or the answer was no.
     """
     if not is_somebody_there():
         raise ConfigError(f"nobody is there to answer: {question} In a script, {otherwise}")
-    typer.confirm(question, abort=True)
+    if not typer.confirm(question):
+        raise ConfigError("the answer was no; nothing was changed")
 
 
 def ask(question: str, flag: str, default: str | None = None) -> str:

@@ -281,9 +281,19 @@ def parse(content: bytes, model: type[Document], expected: str) -> Document:
     try:
         document = model.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part)[:40] for part in first["loc"]) or "the file"
-        raise IdentityError(f"{expected}; {place[:100]}: {first['msg'][:200]}. Ask for it again") from error
+        raise IdentityError(f"{expected}; {_what_is_wrong(error)}") from error
     if content.replace(b"\r\n", b"\n").rstrip() != file_text(document).rstrip():
         raise IdentityError(f"{expected} as FedCAD wrote it; this one was changed. Ask for it again")
     return document
+
+
+def _what_is_wrong(error: ValidationError) -> str:
+    """Say what a file is instead, in words for whoever picked the wrong one."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part)[:40] for part in first["loc"])
+    if first["type"] == "json_invalid":
+        return "this is another kind of file, or damaged"
+    if place == "kind":
+        known = {"fedcad-enrolment-request": "a request", "fedcad-enrolment": "an enrolment"}
+        return f"this is {known.get(str(first['input'])[:40], 'another kind of file')}"
+    return f"{place[:100] or 'the file'}: {first['msg'][:200]}. Ask for it again"

@@ -1,4 +1,3 @@
-import click
 import pytest
 
 from fedcad.shared import dialogue
@@ -22,7 +21,7 @@ def test_only_yes_goes_on(answer: str, goes_on: bool, monkeypatch: pytest.Monkey
     if goes_on:
         ask_yes("Sure?", otherwise="give --yes.")
         return
-    with pytest.raises(click.Abort):
+    with pytest.raises(ConfigError, match="nothing was changed"):
         ask_yes("Sure?", otherwise="give --yes.")
 
 

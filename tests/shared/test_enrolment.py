@@ -116,6 +116,15 @@ def test_hostile_files_are_refused(tmp_path: Path, content: bytes) -> None:
         read_file(path, EnrolmentRequest, "a request")
 
 
+def test_the_wrong_file_is_named_as_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(IdentityError, match=r"expected a request; this is an enrolment$"):
+        parse(file_text(GRANTED), EnrolmentRequest, "expected a request")
+    with pytest.raises(IdentityError, match=r"expected an enrolment; this is a request$"):
+        parse(file_text(asked()), Enrolment, "expected an enrolment")
+    with pytest.raises(IdentityError, match="another kind of file, or damaged"):
+        parse(authority().pem.encode(), Enrolment, "expected an enrolment")
+
+
 def test_large_and_absent_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "large.json"
     path.write_bytes(b" " * (LARGEST_FILE_BYTES + 1))

@@ -87,7 +87,7 @@ def test_join_needs_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
     assert "north has joined lungs" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 130)])
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 2)])
 def test_join_asks(answer: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared()
     answered(monkeypatch, answer)
