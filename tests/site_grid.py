@@ -12,16 +12,16 @@ from study_factory import LogisticSite
 
 from fedcad.server.site_channel import READY
 from fedcad.shared.envelope import ANSWER, PLAN, Hashes, ready_purpose, sign_texts, verify_texts
-from fedcad.shared.flower_records import answer_content, put_texts, read_plan, read_texts
-from fedcad.shared.messages import Update, encode
-from fedcad.shared.signing import PublicKey, SigningKey
-from fedcad.simulations.engines.flower_internals import (
+from fedcad.shared.flower_internals.messages import (
     enter_task,
     make_message,
     metadata_of,
     name_message,
     reply_metadata,
 )
+from fedcad.shared.flower_records import answer_content, put_texts, read_plan, read_texts
+from fedcad.shared.messages import Update, encode
+from fedcad.shared.signing import PublicKey, SigningKey
 
 COORDINATOR = SigningKey.generate()
 KEYS = {name: SigningKey.generate() for name in "abc"}

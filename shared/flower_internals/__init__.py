@@ -1,4 +1,4 @@
-"""Every private name of flwr that the coordinator and the sites use, and nothing else of FedCAD.
+"""Every private name of flwr that FedCAD uses, and nothing else of FedCAD.
 
 flwr has no public way to serve the Fleet API apart from its Control API, to refuse bundles by hash, to hear
 why a node cannot connect, or to keep task tokens out of process lists. This package reaches inside for that;

@@ -16,14 +16,14 @@ from flwr.app import ArrayRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from fedcad.shared.flower_records import records_of
-from fedcad.simulations.engines.flower_internals import (
+from fedcad.shared.flower_internals.messages import (
     enter_task,
     make_message,
     metadata_of,
     name_message,
     reply_metadata,
 )
+from fedcad.shared.flower_records import records_of
 from fedcad.simulations.engines.packing import arrays_of, layout_arrays, pack, write_arrays
 from fedcad.simulations.engines.pool import PoolClosed, WorkerPool
 from fedcad.simulations.engines.shared_arrays import Placement, SharedBlock

@@ -19,7 +19,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedcad.shared.errors import FedCADError
-from fedcad.simulations.engines.flower_internals import enter_task, make_message
+from fedcad.shared.flower_internals.messages import enter_task, make_message
 from fedcad.simulations.engines.packing import (
     Packed,
     arrays_of,

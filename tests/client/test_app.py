@@ -13,8 +13,8 @@ from fedcad.client.app import SOCKET_KEY, make_client_app, to_worker
 from fedcad.client.worker_keeper import WorkerKeeper
 from fedcad.client.worker_protocol import WorkerMessage, receive_message, send_message
 from fedcad.shared.errors import ProtocolError
+from fedcad.shared.flower_internals.messages import enter_task, name_message
 from fedcad.shared.flower_records import put_texts
-from fedcad.simulations.engines.flower_internals import enter_task, name_message
 
 READY = "query.ready"
 MANY = ("torch", "monai", "pydicom", "opacus", "ray", "pandas", "safetensors")

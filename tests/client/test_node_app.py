@@ -14,9 +14,9 @@ from fedcad.client.node_app import make_client_app, open_node
 from fedcad.client.workbench import Workbench, freeze
 from fedcad.shared.config.load import load_site
 from fedcad.shared.errors import ArchiveError
+from fedcad.shared.flower_internals.messages import enter_task, name_message
 from fedcad.shared.flower_records import array_record, plan_content, read_answer, read_site_info
 from fedcad.shared.messages import Update, encode
-from fedcad.simulations.engines.flower_internals import enter_task, name_message
 
 READY = "query.ready"
 

@@ -19,9 +19,9 @@ from fedcad.client.app import SOCKET_KEY, make_client_app, to_worker
 from fedcad.client.worker_keeper import WorkerKeeper, worker_command
 from fedcad.client.worker_protocol import WorkerMessage, connect, read_frame, receive_message, send_message
 from fedcad.client.worker_studies import Interruption, Keys, Studies
+from fedcad.shared.flower_internals.messages import enter_task, name_message
 from fedcad.shared.flower_records import put_texts
 from fedcad.shared.messages import SiteInfo, Update
-from fedcad.simulations.engines.flower_internals import enter_task, name_message
 
 SAVES_EVERY_STEP = """
 import sys

@@ -30,15 +30,15 @@ from fedcad.server.outcome import model_hash, read_outcome
 from fedcad.server.settings import RunSettings
 from fedcad.shared.canonical import hash_of_vectors
 from fedcad.shared.contract import Contract
-from fedcad.shared.flower_records import answer_content, array_record, plan_content, read_plan
-from fedcad.shared.messages import RoundPlan, SiteInfo, Update
-from fedcad.simulations.engines.flower_internals import (
+from fedcad.shared.flower_internals.messages import (
     enter_task,
     make_message,
     metadata_of,
     name_message,
     reply_metadata,
 )
+from fedcad.shared.flower_records import answer_content, array_record, plan_content, read_plan
+from fedcad.shared.messages import RoundPlan, SiteInfo, Update
 
 Spoil = Callable[[Message, Message], Message | None]
 """Takes a plan's message and the honest reply; None is silence."""

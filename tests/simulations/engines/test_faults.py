@@ -12,10 +12,10 @@ from fedcad.client.node import Node
 from fedcad.client.node_app import make_client_app
 from fedcad.client.workbench import Workbench, freeze
 from fedcad.shared.config.simulation import FaultConfig
+from fedcad.shared.flower_internals.messages import enter_task, name_message
 from fedcad.shared.flower_records import array_record, plan_content, read_answer
 from fedcad.shared.messages import Update
 from fedcad.simulations.engines.faults import OUTLIVES, inject_faults
-from fedcad.simulations.engines.flower_internals import enter_task, name_message
 
 BENCH = Workbench(freeze(tiny_study.make_study()))
 

@@ -60,8 +60,8 @@ def test_a_partition_answers_as_its_node(tmp_path):
     from flwr.app import Context, Message, RecordDict
 
     from fedcad.client.workbench import freeze
+    from fedcad.shared.flower_internals.messages import enter_task, name_message
     from fedcad.shared.flower_records import read_site_info
-    from fedcad.simulations.engines.flower_internals import enter_task, name_message
     from fedcad.simulations.runs import SimulatedSite
 
     archives = tiny_study.build_archives(tmp_path / "archives", patients=20, sites=2)

@@ -8,8 +8,8 @@ from flwr.app import Context, Message, RecordDict
 from fedcad.client.workbench import freeze
 from fedcad.shared.contract import Contract, Terms
 from fedcad.shared.errors import ArchiveError, DataError, ProtocolError
+from fedcad.shared.flower_internals.messages import enter_task, name_message
 from fedcad.shared.flower_records import read_site_info
-from fedcad.simulations.engines.flower_internals import enter_task, name_message
 from fedcad.simulations.engines.simulated_client import (
     _KEPT_BENCHES,
     REFUSED,

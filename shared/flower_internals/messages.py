@@ -1,4 +1,4 @@
-"""Every private name of flwr 1.41 that the in-process engine needs, with a contract test beside it.
+"""Flower messages made and named outside Flower, which the engine in this process needs.
 
 Flower makes messages only inside its own processes and hides the metadata of replies; an engine outside
 them must say who it is and set the metadata itself.

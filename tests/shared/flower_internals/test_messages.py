@@ -8,14 +8,14 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedcad.shared.flower_records import array_record
-from fedcad.simulations.engines.flower_internals import (
+from fedcad.shared.flower_internals.messages import (
     enter_task,
     make_message,
     metadata_of,
     name_message,
     reply_metadata,
 )
+from fedcad.shared.flower_records import array_record
 
 VERSION = "1.41.0"
 
@@ -28,7 +28,7 @@ def new_message(**more):
 def test_installed_version_is_the_one_these_names_were_read_in():
     assert importlib.metadata.version("flwr") == VERSION, (
         f"flwr is not {VERSION}: read client and server messages, metadata and TaskIdentity again, "
-        "correct flower_internals.py, then change this number"
+        "correct flower_internals/messages.py, then change this number"
     )
 
 
