@@ -67,7 +67,6 @@ class Node:
 
         Raises:
             UnsupportedError: Another process is it already.
-            ConfigError: Another process listens at the worker's socket.
         """
         with (
             InstanceLock(self._hospital.run / LOCK_FILE, f"the node of {self._hospital.site.name}"),

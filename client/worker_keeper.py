@@ -15,8 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from fedcad.client.worker_protocol import bind, connect
-from fedcad.shared.errors import ConfigError
+from fedcad.client.worker_protocol import bind
 
 LISTENER = 3
 """Descriptor under which a worker inherits the listening socket."""
@@ -42,7 +41,10 @@ class WorkerKeeper:
         environment: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Listen; a socket that a dead client left is replaced.
+        """Listen; a socket that is there already is replaced.
+
+        Whoever calls this holds the site's lock. So the socket is a dead client's, even where that one's worker
+        still listens, until it has written its checkpoint.
 
         Args:
             socket_path: Where to listen; its folder is made private to this user, the socket too.
@@ -50,9 +52,6 @@ class WorkerKeeper:
             log: File to which its output is appended; begun anew with a worker where it is longer than 1 MiB.
             environment: Its environment; this process's own if None.
             clock: Seconds that never go back.
-
-        Raises:
-            ConfigError: Another client listens there.
         """
         self._path = socket_path
         self._command = [str(part) for part in command]
@@ -187,8 +186,6 @@ def worker_command(site_folder: Path) -> list[str]:
 def _listen(path: Path) -> socket.socket:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.chmod(0o700)
-    if _is_alive(path):
-        raise ConfigError(f"{path}: another client of this site is running; stop it first")
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -199,12 +196,3 @@ def _listen(path: Path) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _is_alive(path: Path) -> bool:
-    """Whether somebody listens at a socket."""
-    try:
-        connect(path).close()
-    except OSError:
-        return False
-    return True
