@@ -43,8 +43,8 @@ class WorkerKeeper:
     ) -> None:
         """Listen; a socket that is there already is replaced.
 
-        Whoever calls this holds the site's lock. So the socket is a dead client's, even where that one's worker
-        still listens, until it has written its checkpoint.
+        Whoever calls this holds the site's lock. So the socket is a dead client's, even where that one's
+        worker still listens, until it has written its checkpoint.
 
         Args:
             socket_path: Where to listen; its folder is made private to this user, the socket too.
