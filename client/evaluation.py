@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedcad.client.case_source import CaseSource, Part
+from fedcad.client.device import moved
 from fedcad.client.workbench import Workbench
 from fedcad.shared.parameters import load
 
@@ -27,12 +28,11 @@ def outputs_of(bench: Workbench, model: Tensor, data: CaseSource, part: Part) ->
     load(bench.networks, bench.contract.layout, model)
     for network in bench.networks.values():
         network.eval()
-    cases, device, found = len(data.patients(part)), bench.flat.values.device, []
+    cases, found = len(data.patients(part)), []
     with torch.inference_mode():
         for first in range(0, cases, BATCH):
             inputs = data.inputs(part, range(first, min(first + BATCH, cases)))
-            batch = {name: values.to(device) for name, values in inputs.items()}
-            found.append(bench.task.predict(bench.networks, batch).cpu().numpy())
+            found.append(bench.task.predict(bench.networks, moved(inputs, bench.device)).cpu().numpy())
     return np.concatenate(found)
 
 

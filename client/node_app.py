@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 
 from fedcad.client.archive.site_data import open_archive
+from fedcad.client.device import open_device
 from fedcad.client.node import Node
 from fedcad.client.withheld import ERROR_CODE, withhold_reason
 from fedcad.client.workbench import Workbench
@@ -31,9 +32,9 @@ def open_node(context: Context) -> Node:
 
 @lru_cache(maxsize=1)
 def _open(site_file: str, contract_folder: str) -> Node:
-    bench = Workbench(Contract.load(Path(contract_folder)))
     path = Path(site_file)
     site = load_site(path)
+    bench = Workbench(Contract.load(Path(contract_folder)), device=open_device(site.device))
     data = open_archive(site, path.parent, bench.contract.study)
     return Node(site.name, data, bench, state=path.parent / site.state)
 

@@ -30,7 +30,7 @@ from fedcad.shared.version import __version__
 _LOG = logging.getLogger("fedcad.client")
 _VERSION = f"fedcad {__version__}, torch {torch.__version__}"
 _FLAT, _ENTRY, _OPTIMIZER = "flat", "entry/", "optimizer/"
-_DROPOUT, _AUGMENTATION = "random/dropout", "random/augmentation"
+_DROPOUT, _AUGMENTATION, _GPU = "random/dropout", "random/augmentation", "random/gpu"
 
 
 class StopRequested(Exception):  # noqa: N818 - not an error: the work is saved and goes on later
@@ -44,7 +44,7 @@ class TrainingState:
     Attributes:
         bench: Its networks.
         optimizers: Its optimizers, in the order of the objectives.
-        augmentation: Generator of the changes of images; torch's global one, which dropout uses, is known.
+        augmentation: Generator of the changes of images; torch's own, which dropout uses, are known.
     """
 
     bench: Workbench
@@ -61,6 +61,8 @@ class TrainingState:
             if isinstance(value, Tensor)
         }
         found[_DROPOUT] = torch.get_rng_state()
+        if self.bench.device.type == "cuda":
+            found[_GPU] = torch.cuda.get_rng_state(self.bench.device)
         found[_AUGMENTATION] = self.augmentation.get_state()
         return found
 
@@ -86,6 +88,8 @@ class TrainingState:
         for optimizer, values in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict({**optimizer.state_dict(), "state": values})
         torch.set_rng_state(tensors[_DROPOUT])
+        if self.bench.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors[_GPU], self.bench.device)
         self.augmentation.set_state(tensors[_AUGMENTATION])
 
     def _optimizer_states(
@@ -126,7 +130,8 @@ class RoundCheckpoint:
     """The file of one plan's training.
 
     Guarantees:
-        Killed at any moment, a training that goes on from the file ends with the bits of one that was not.
+        Killed at any moment, a training that goes on from the file ends with the bits of one that was not:
+        on a GPU as far as its kernels repeat their own bits. A file of another kind of device is not used.
     """
 
     def __init__(
@@ -192,7 +197,13 @@ class RoundCheckpoint:
 
     def _save(self, state: TrainingState, steps: int) -> None:
         remove_leftovers(self._path.parent)
-        said = {"training": self._training, "steps": steps, "version": _VERSION, "plain": state.plain()}
+        said = {
+            "training": self._training,
+            "steps": steps,
+            "version": _VERSION,
+            "device": state.bench.device.type,
+            "plain": state.plain(),
+        }
         tensors = {name: tensor.cpu().contiguous() for name, tensor in state.tensors().items()}
         write_bytes(self._path, save_tensors(tensors, metadata={"said": json.dumps(said)}))
 
@@ -206,6 +217,8 @@ class RoundCheckpoint:
         with safe_open(self._path, framework="pt") as stream:
             said = json.loads(stream.metadata()["said"])
             if said["version"] != _VERSION or said["training"] != self._training:
+                return 0
+            if said["device"] != state.bench.device.type:
                 return 0
             names = list(stream.keys())
             state.put({name: stream.get_tensor(name) for name in names}, said["plain"])

@@ -86,6 +86,9 @@ checkpoint_s: {site.checkpoint_s:g}
 # How many threads training uses. With one, a repetition anywhere gives the same bits; more may be faster.
 threads: {site.threads}
 
+# Where training runs: cpu, or an NVIDIA GPU: cuda (the first), cuda:1 (the second) and so on.
+device: {site.device}
+
 # Largest message to or from the coordinator, in MB.
 largest_payload_mb: {site.largest_payload_mb}
 """

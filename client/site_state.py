@@ -111,7 +111,7 @@ class SiteStateStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self._folder)
         # Clones: entries may be views of one tensor, which the format refuses.
-        tensors = {name: tensor.detach().contiguous().clone() for name, tensor in state.items()}
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
         facts = {"round": round_number, "built_on": built_on, "selected": selected_round}
         metadata = {name: str(fact) for name, fact in facts.items()}
         write_bytes(self._pending, save_tensors(tensors, metadata=metadata))

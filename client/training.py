@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedcad.client.augmentation import augment
 from fedcad.client.case_source import CaseSource
+from fedcad.client.device import moved
 from fedcad.client.personal import personal_parameters
 from fedcad.client.round_checkpoint import TrainingState, active_checkpoint
 from fedcad.client.workbench import Workbench
@@ -57,6 +58,11 @@ class LocalTrainer:
         return self._layout.trained_size
 
     @property
+    def device(self) -> torch.device:
+        """Where the networks train, and the tensors of a correction are."""
+        return self._bench.device
+
+    @property
     def steps(self) -> int:
         """Number of local steps that the last training took; 0 before any."""
         return self._steps
@@ -79,7 +85,7 @@ class LocalTrainer:
         return rates.pop()
 
     def train(self, start: Tensor, correct: Correction | None = None) -> Tensor:
-        """Train from a flat vector, shape (layout.size,), and return the final one.
+        """Train from a flat vector, shape (layout.size,), and return the final one; both on the processor.
 
         Personal entries go on from what the networks hold and are left there. A task without objectives
         trains nothing: no case is drawn, and the start is returned, as a copy.
@@ -141,12 +147,11 @@ class LocalTrainer:
 
     def _batches(self, generator: torch.Generator) -> Iterator[Batch]:
         """Yield the round's batches after those that were trained on before an interruption."""
-        device = self._bench.flat.values.device
         for indices in islice(self._orders(), self._steps, None):
             inputs = augment(self._study.augmentation, self._data.inputs("train", indices), generator)
             yield Batch(
-                {name: values.to(device) for name, values in inputs.items()},
-                {name: values[indices].to(device) for name, values in self._targets.items()},
+                moved(inputs, self.device),
+                moved({name: values[indices] for name, values in self._targets.items()}, self.device),
             )
 
     def _orders(self) -> Iterator[list[int]]:

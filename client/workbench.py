@@ -7,6 +7,7 @@ from itertools import zip_longest
 
 import torch
 
+from fedcad.client.device import CPU
 from fedcad.client.personal import hash_of_unexchanged, personal_state, restore, unexchanged
 from fedcad.shared.algorithms.interface import State
 from fedcad.shared.algorithms.registry import algorithm_for
@@ -28,10 +29,17 @@ class Workbench:
         algorithm: Its algorithm.
         networks: Its networks; whoever uses them loads parameters first.
         flat: Their trained parameters as one flat tensor.
+        device: Where the networks are; vectors and personal states are on the processor.
     """
 
-    def __init__(self, contract: Contract | Terms) -> None:
+    def __init__(self, contract: Contract | Terms, *, device: torch.device = CPU) -> None:
         """Build the networks as every party does, from the study's seed: frozen entries are not exchanged.
+
+        They are built and checked on the processor, whose generator is every party's, and moved after that.
+
+        Args:
+            contract: The study.
+            device: Where they train, from :func:`fedcad.client.device.open_device`.
 
         Raises:
             CheckpointError: What was built here is not what the contract was frozen with.
@@ -42,8 +50,11 @@ class Workbench:
         torch.manual_seed(initial_seed(contract.study))
         self.networks = self.task.networks()
         _check_built(self.networks, contract)
-        self.flat = FlatParameters(self.networks, contract.layout)
         self._built = unexchanged(self.networks, contract.layout)
+        self.device = device
+        for network in self.networks.values():
+            network.to(device)
+        self.flat = FlatParameters(self.networks, contract.layout)
 
     def first_personal(self) -> State:
         """Return the personal part of a site's state before any round."""

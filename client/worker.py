@@ -135,7 +135,9 @@ def main(arguments: list[str]) -> int:
             keys = Keys(hospital.signing_key(), hospital.enrolment().coordinator_key)
             interruption = Interruption(site.checkpoint_s, lambda: stop.is_set)
             studies = Studies(site, hospital.site_file.parent, keys, interruption=interruption)
-            _LOG.info("the training worker is ready; threads: %d", torch.get_num_threads())
+            _LOG.info(
+                "the training worker is ready; device: %s, threads: %d", site.device, torch.get_num_threads()
+            )
             largest_bytes = site.largest_payload_mb * 10**6
             serve(listener, studies, stop, idle_s=site.worker_idle_s, largest_bytes=largest_bytes)
     except FedCADError as error:

@@ -13,9 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fedcad.client.archive.site_data import open_archive
+from fedcad.client.device import open_device, shortage
 from fedcad.client.node import Node
 from fedcad.client.outbox import Outbox
 from fedcad.client.results import keep_result
@@ -100,6 +102,9 @@ class Studies:
             keys: The site's and the coordinator's keys.
             interruption: How often work is saved, and whether it must stop.
             now: Clock for the end of contracts.
+
+        Raises:
+            ConfigError: The site's device is not there, or does not work.
         """
         self._site = site
         self._folder = folder
@@ -107,6 +112,7 @@ class Studies:
         self._keys = keys
         self._interruption = interruption
         self._now = now
+        self._device = open_device(site.device)
         self._warm: OrderedDict[str, _Study] = OrderedDict()
 
     def answer(self, message: WorkerMessage) -> WorkerMessage | Path:
@@ -115,13 +121,18 @@ class Studies:
         Raises:
             ProtocolError: The message is not one.
             StopRequested: This process was asked to stop; the work goes on with the same message.
+            DeviceMemoryError: The GPU's memory does not suffice; nothing of this process is left in it.
             FedCADError: The site cannot do it; its text is for the site alone.
         """
-        if message.kind == "ready":
-            return self._ready(message)
-        if message.kind == "train":
-            return self._train(message)
-        raise ProtocolError(f"the worker answers no message of kind {message.kind!r}")
+        answers = {"ready": self._ready, "train": self._train}
+        if message.kind not in answers:
+            raise ProtocolError(f"the worker answers no message of kind {message.kind!r}")
+        try:
+            return answers[message.kind](message)
+        except torch.OutOfMemoryError as error:
+            # Networks that are warm take memory too; the next message builds them anew.
+            self._warm.clear()
+            raise shortage(error, self._device) from None
 
     def _ready(self, message: WorkerMessage) -> WorkerMessage:
         """Take a contract, and say what the site has for it."""
@@ -213,7 +224,7 @@ class Studies:
         if study is None:
             while len(self._warm) >= WARM_STUDIES:
                 self._warm.popitem(last=False)
-            bench = Workbench(terms)
+            bench = Workbench(terms, device=self._device)
             data = open_archive(self._site, self._folder, terms.study)
             node = Node(self._site.name, data, bench, state=self._state)
             study = _Study(terms, bench, node, Outbox(self._state / "outbox", terms.study_hash))

@@ -9,6 +9,7 @@ FedCADError
 ├── InvalidUpdate        an update's numbers cannot be used (shape, dtype, not finite, too large)
 ├── QuorumError          a round closed with fewer updates than the study's quorum
 ├── CheckpointError      saved state is missing, damaged or of another study
+├── DeviceMemoryError    the memory of a GPU does not suffice
 ├── UnsupportedError     asked for something that this version does not offer
 └── MissingExtraError    a command needs an optional part that is not installed
 
@@ -51,6 +52,10 @@ class QuorumError(FedCADError):
 
 class CheckpointError(FedCADError):
     """Saved state is missing, damaged or of another study."""
+
+
+class DeviceMemoryError(FedCADError):
+    """The memory of a GPU does not suffice."""
 
 
 class UnsupportedError(FedCADError):

@@ -84,23 +84,29 @@ def _role(name: str, tensor: Tensor, personal: frozenset[str]) -> Role:
     return Role.TRAINED if tensor.requires_grad else Role.FROZEN
 
 
+def device_of(networks: Networks) -> torch.device:
+    """Return where networks are: all tensors of a study's networks are on one device."""
+    return next((tensor.device for _, tensor in named_tensors(networks)), torch.device("cpu"))
+
+
 def flatten(networks: Networks, layout: Layout) -> Tensor:
-    """Copy the exchanged entries into a new flat float32 vector, shape (layout.size,)."""
+    """Copy the exchanged entries into a new flat float32 vector on the processor, shape (layout.size,)."""
     tensors = dict(named_tensors(networks))
-    vector = torch.empty(layout.size, dtype=torch.float32)
+    # Gathered where the networks are: one copy from a GPU, not one for each entry.
+    vector = torch.empty(layout.size, dtype=torch.float32, device=device_of(networks))
     for entry, place in layout.slices():
         vector[place] = tensors[entry.name].detach().reshape(-1)
-    return vector
+    return vector.cpu()
 
 
 def load(networks: Networks, layout: Layout, vector: Tensor) -> None:
-    """Copy a flat vector, shape (layout.size,), into the exchanged entries of the networks.
+    """Copy a flat vector, shape (layout.size,), into the exchanged entries of networks, wherever these are.
 
     Raises:
         InvalidUpdate: The vector's length is not the layout's.
     """
     check_length(layout, vector)
-    tensors = dict(named_tensors(networks))
+    tensors, vector = dict(named_tensors(networks)), vector.to(device_of(networks))
     with torch.no_grad():
         for entry, place in layout.slices():
             tensors[entry.name].copy_(vector[place].view(entry.shape))
@@ -120,11 +126,13 @@ class FlatParameters:
     Attributes:
         values: float32, shape (layout.trained_size,); the networks' parameters are views of it.
         gradients: float32, same shape; back-propagation accumulates into it.
+
+    Both are where the networks are when this is made; networks that are moved later leave them behind.
     """
 
     def __init__(self, networks: Networks, layout: Layout) -> None:
         """Move the trained parameters of ``networks`` into one flat tensor, keeping their values."""
-        device = next((tensor.device for _, tensor in named_tensors(networks)), torch.device("cpu"))
+        device = device_of(networks)
         self.values = torch.empty(layout.trained_size, device=device)
         self.gradients = torch.zeros(layout.trained_size, device=device)
         self._places: dict[str, list[slice]] = {name: [] for name in networks}

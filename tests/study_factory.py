@@ -87,6 +87,7 @@ class LogisticTrainer:
     """Full-batch gradient descent of the logistic regression on some cases; a real ``Trainer``."""
 
     trained_size = LAYOUT.trained_size
+    device = torch.device("cpu")
 
     def __init__(self, features: Tensor, labels: Tensor, *, rate: float = 0.5, steps: int = 3) -> None:
         self._features, self._labels, self.learning_rate, self._asked = features, labels, rate, steps
@@ -199,6 +200,9 @@ class DirectChannel:
         self.plans: list[tuple[str, RoundPlan]] = []
         self.deadlines: set[float] = set()
         self.asked_ready: list[tuple[list[str] | None, float]] = []
+
+    def enrolled(self) -> frozenset[str]:
+        return frozenset(self.sites) | frozenset(self.not_ready)
 
     def ready(
         self, sites: Collection[str] | None = None, *, deadline_s: float = FIRST_READY_S

@@ -22,11 +22,11 @@ class FedProx(Averaging):
     def local(self, state: State, broadcast: Vectors, trainer: Trainer) -> tuple[State, Vectors]:
         """Train with the gradient ``∇F_k(w) + μ (w − w_t)`` and return w_k − w_t."""
         start = broadcast["model"]
-        anchor = start[: trainer.trained_size]
+        anchor = start[: trainer.trained_size].to(trainer.device)
 
         def pull(parameters: Tensor, gradients: Tensor) -> None:
             # The difference first: μ w and μ w_t apart would drown a small gradient in rounding.
-            gradients.add_(parameters.detach() - anchor.to(parameters.device), alpha=self._mu)
+            gradients.add_(parameters.detach() - anchor, alpha=self._mu)
 
         return state, {"model": trainer.train(start, pull) - start}
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from fedcad.shared.layout import Layout
@@ -16,8 +17,8 @@ from fedcad.shared.layout import Layout
 State = dict[str, Tensor]
 Vectors = dict[str, Tensor]
 Correction = Callable[[Tensor, Tensor], None]
-"""Called before each optimizer step as ``correct(parameters, gradients)``; both flat, trained part only;
-changes the gradients in place."""
+"""Called before each optimizer step as ``correct(parameters, gradients)``; both flat, trained part only, and
+on the trainer's device; changes the gradients in place."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Trainer(Protocol):
     @property
     def trained_size(self) -> int:
         """Length of the trained part at the start of a parameter vector."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where a correction's tensors are; all other vectors, given and returned, are on the processor."""
         ...
 
     @property

@@ -60,10 +60,10 @@ class Scaffold:
     def local(self, state: State, broadcast: Vectors, trainer: Trainer) -> tuple[State, Vectors]:
         """Take K steps ``y_i ← y_i − η_l (g_i(y_i) − c_i + c)`` (line 10) and renew c_i (line 12)."""
         x, c, c_i = broadcast["model"], broadcast["control"], state["control"]
-        correction = c - c_i
+        correction = (c - c_i).to(trainer.device)
 
-        def correct(parameters: Tensor, gradients: Tensor) -> None:
-            gradients.add_(correction.to(parameters.device))
+        def correct(_: Tensor, gradients: Tensor) -> None:
+            gradients.add_(correction)
 
         delta_y = trainer.train(x, correct) - x
         if not trainer.steps:

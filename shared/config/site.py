@@ -30,5 +30,9 @@ class SiteConfig(Frozen):
     """Seconds between checkpoints inside a round: what a killed node loses of its training, at most."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """How many threads training uses. With one, every engine and every repetition gives the same bits."""
+    device: Annotated[str, Field(pattern=r"^cpu$|^cuda(:(0|[1-9][0-9]?))?$")] = "cpu"
+    """Where networks train and are evaluated: `cpu`, or `cuda` (the first NVIDIA GPU) or `cuda:N` (N from 0).
+    Images are decoded and augmented on the processor all the same. Numbers of a GPU differ from a processor's
+    in their last digits. Training does not start on a device that is not there; the doctor says so before."""
     largest_payload_mb: Annotated[int, Field(ge=1, le=100_000)] = 4096
     """Largest message that the node takes from the coordinator or sends to it, in MB."""

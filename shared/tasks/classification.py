@@ -139,4 +139,6 @@ class Classification:
         logits = networks[NETWORK](batch.inputs["image"]).float()
         smoothing = self._study.training.label_smoothing
         losses = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
-        return losses * self._class_weights.to(losses.device)[labels]
+        # Kept where the networks are: a copy to a GPU in every step would wait for it each time.
+        self._class_weights = self._class_weights.to(losses.device)
+        return losses * self._class_weights[labels]

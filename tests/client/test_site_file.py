@@ -54,8 +54,11 @@ paths = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min
     labels=paths,
     proxy=st.sampled_from([None, "", "http://p:1"]),
     threads=st.integers(1, 9),
+    device=st.sampled_from(["cpu", "cuda", "cuda:3"]),
 )
-def test_any_path_survives_the_file(archive: str, labels: str, proxy: str | None, threads: int) -> None:
+def test_any_path_survives_the_file(
+    archive: str, labels: str, proxy: str | None, threads: int, device: str
+) -> None:
     import tempfile
 
     site = SiteConfig(
@@ -65,6 +68,7 @@ def test_any_path_survives_the_file(archive: str, labels: str, proxy: str | None
         state="s",
         proxy=proxy,
         threads=threads,
+        device=device,
         worker_idle_s=2.5,
     )
     with tempfile.TemporaryDirectory() as place:

@@ -26,6 +26,7 @@ class Recorder:
 
     def __init__(self, at: torch.Tensor, gradient: torch.Tensor) -> None:
         self.trained_size = len(at)
+        self.device = at.device
         self.at, self.gradient = at, gradient.clone()
 
     def train(self, start: torch.Tensor, correct: Correction | None = None) -> torch.Tensor:

@@ -22,6 +22,7 @@ class Quadratic:
     """Gradient descent on a/2 · (w − b)², and a buffer that becomes b."""
 
     trained_size = 1
+    device = torch.device("cpu")
 
     def __init__(self, a: float, b: float, *, steps: int, rate: float, cases: int = 1) -> None:
         self.a, self.b, self.asked, self.learning_rate, self.cases = a, b, steps, rate, cases

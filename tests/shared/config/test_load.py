@@ -366,7 +366,7 @@ def test_data_kinds_are_judged_by_their_own_branch(tmp_path: Path, data: str, me
 def test_site(tmp_path: Path) -> None:
     text = "name: a\narchive: dicom\nlabels: labels.csv\nstate: state\n"
     assert load_site(write(tmp_path, text)).archive == "dicom"
-    (problem,) = refusal(load_site, write(tmp_path, text + "device: cuda\n"))
+    (problem,) = refusal(load_site, write(tmp_path, text + "device: gpu\n"))
     assert problem.startswith("F:5: device: ")
 
 

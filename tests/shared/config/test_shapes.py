@@ -68,5 +68,5 @@ def test_dotted_paths_reach_into_branches() -> None:
 def test_shape_of_model_lists_its_keys() -> None:
     assert shape_of_model(SiteConfig).text == (
         "mapping with the keys name, archive, labels, state, proxy, worker_idle_s, checkpoint_s, threads, "
-        "largest_payload_mb"
+        "device, largest_payload_mb"
     )
