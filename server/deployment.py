@@ -21,11 +21,15 @@ from fedcad.server.site_channel import Member, Question, SiteChannel
 from fedcad.server.study_folder import StudyFolder, Wanted
 from fedcad.server.study_state import STOPPED_BY_HAND
 from fedcad.server.submission import CONTRACT, SEAL
+from fedcad.shared.algorithms.registry import algorithm_for
 from fedcad.shared.contract import Contract
 from fedcad.shared.errors import QuorumError
+from fedcad.shared.flower_internals.grid import bound_replies
+from fedcad.shared.metrics.registry import statistics_for
 from fedcad.shared.seal import verify_seal
 
 LOG = "rounds.jsonl"
+_SPARE_BYTES = 64 * 2**20
 
 
 def serve_study(grid: Grid, folder: StudyFolder) -> None:
@@ -48,6 +52,7 @@ def serve_study(grid: Grid, folder: StudyFolder) -> None:
 def _run(
     grid: Grid, folder: StudyFolder, contract: Contract, *, consortium: Consortium, live: LiveState
 ) -> None:
+    bound_replies(largest_answer(contract))
     store = CheckpointStore(folder.path / "checkpoints")
     channel = SiteChannel(
         grid,
@@ -77,6 +82,13 @@ def _finish(folder: StudyFolder, contract: Contract, checkpoint: Checkpoint, *, 
         selected = counted_up_to(folder.path / LOG, checkpoint.selection.version)
         write_delivery(folder.path, deliver(contract, channel, checkpoint.selection.model, selected=selected))
     write_outcome(folder.path, checkpoint, contract.layout)
+
+
+def largest_answer(contract: Contract) -> int:
+    """Return a bound, in bytes, on what an honest site answers: vectors, statistics and their headers."""
+    sizes = algorithm_for(contract.study.algorithm).sizes(contract.layout)
+    rows = 2 + contract.study.evaluation.bootstrap_replicates
+    return 4 * sum(sizes.values()) + 8 * rows * statistics_for(contract.study).size + _SPARE_BYTES
 
 
 def members_of(consortium: Path, now: datetime | None = None) -> Mapping[str, Member]:

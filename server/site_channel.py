@@ -6,7 +6,7 @@ same plan with the same bytes. Every answer is checked against the key with whic
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from fedcad.shared.contract import Terms
 from fedcad.shared.envelope import ANSWER, PLAN, Hashes, ready_purpose, sign_texts, verify_texts
 from fedcad.shared.errors import IdentityError, ProtocolError
 from fedcad.shared.exchange import DTYPES, Precision
+from fedcad.shared.flower_internals.grid import UNREADABLE
 from fedcad.shared.flower_records import (
     put_texts,
     read_answer,
@@ -47,6 +48,7 @@ MOST_TRIES = 5
 """How often one plan is sent to one site whose process dies over it, before the round goes on without it."""
 _UNREACHABLE = {3, 4, 5, 8}
 """Flower's codes for: message, reply or node unavailable, app crashed. The site may be back."""
+_GARBAGE = Lost("its answer cannot be read: it is no message, or larger than the study's", is_garbage=True)
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,10 @@ class SiteChannel:
         self._question = question
         self._contact = contact
 
+    def enrolled(self) -> frozenset[str]:
+        """Return the names of all sites that are enrolled now, also of those that may not take part."""
+        return frozenset(self._members())
+
     def ready(
         self, sites: Collection[str] | None = None, *, deadline_s: float = FIRST_READY_S
     ) -> Mapping[str, SiteInfo | Lost]:
@@ -144,7 +150,9 @@ class SiteChannel:
             found.setdefault(name, Lost(reason))
         return found
 
-    def _read_ready(self, name: str, message: Message, member: Member, number: str) -> SiteInfo | Lost:
+    def _read_ready(self, name: str, message: Message | Lost, member: Member, number: str) -> SiteInfo | Lost:
+        if isinstance(message, Lost):
+            return message
         try:
             content = _content(message)
             texts = read_texts(content)
@@ -165,7 +173,10 @@ class SiteChannel:
         record = serialised_record({name: each.astype(dtype, copy=False) for name, each in vectors.items()})
         sent = sum(len(array.data) for array in record.values())
         members = self._members()
-        open_round = _Round({site: _Asked(self._planned(plan, record)) for site, plan in plans.items()})
+        allowed = [site for site in plans if site in members and not members[site].objection]
+        for site in sorted(plans.keys() - set(allowed)):
+            yield Reply(site, Lost(members[site].objection if site in members else "it is not enrolled"))
+        open_round = _Round({site: _Asked(self._planned(plans[site], record)) for site in allowed})
         del record
         for site, message, delay in self._replies(open_round, deadline_s, stays=True):
             answer = self._read_answer(site, message, members)
@@ -191,8 +202,10 @@ class SiteChannel:
         return make
 
     def _read_answer(
-        self, site: str, message: Message, members: Mapping[str, Member]
+        self, site: str, message: Message | Lost, members: Mapping[str, Member]
     ) -> Update | Refusal | Lost:
+        if isinstance(message, Lost):
+            return message
         if message.has_error():
             return Lost(str(message.error.reason)[:500])
         member = self._members().get(site, members[site])
@@ -214,8 +227,10 @@ class SiteChannel:
 
     def _replies(
         self, open_round: _Round, deadline_s: float, *, stays: bool
-    ) -> Iterator[tuple[str, Message, float]]:
+    ) -> Iterator[tuple[str, Message | Lost, float]]:
         """Yield (site, message, seconds) until all have answered or the deadline has passed.
+
+        In the message's place is why there will be none: the site sent something else, or was revoked.
 
         Args:
             open_round: Questions; what is left in it afterwards was not answered.
@@ -227,12 +242,17 @@ class SiteChannel:
             self._send(open_round)
             if time.monotonic() - looked > LOOK_EVERY_S:
                 looked = time.monotonic()
-                self._note_working(open_round)
+                for site, objection in self._look(open_round):
+                    yield site, Lost(objection), time.monotonic() - started
             arrived = False
             for identity in list(open_round.waiting):
-                for message in self._grid.pull_messages([identity]):
+                for message in self._pull(identity):
                     site = open_round.waiting.pop(identity)
-                    if stays and _may_return(message, open_round.asked[site]):
+                    if (
+                        isinstance(message, Message)
+                        and stays
+                        and _may_return(message, open_round.asked[site])
+                    ):
                         self._ask_again(site, message, open_round)
                         continue
                     arrived = True
@@ -242,6 +262,18 @@ class SiteChannel:
                 return
             if not arrived:
                 time.sleep(POLL_S)
+
+    def _pull(self, identity: str) -> Sequence[Message | Lost]:
+        """Return the reply to a message if it is here.
+
+        Flower also returns what was sent to the coordinator unasked, and builds objects out of whatever a
+        site sent: neither may end the study.
+        """
+        try:
+            pulled = self._grid.pull_messages([identity])
+            return [each for each in pulled if each.metadata.reply_to_message_id == identity][:1]
+        except UNREADABLE:
+            return [_GARBAGE]
 
     def _send(self, open_round: _Round) -> None:
         """Send what can be sent now."""
@@ -260,9 +292,16 @@ class SiteChannel:
             open_round.asked[site] = asked
             open_round.waiting[identity] = site
 
-    def _note_working(self, open_round: _Round) -> None:
+    def _look(self, open_round: _Round) -> list[tuple[str, str]]:
+        """Note who is connected; return who may not take part any more, and why: nobody waits for them."""
         for site in sorted(set(open_round.waiting.values()) & set(self._online())):
             self._contact(site, "working")
+        excluded = {name: member.objection for name, member in self._members().items() if member.objection}
+        gone = sorted({*open_round.unsent, *open_round.waiting.values()} & set(excluded))
+        for site in gone:
+            open_round.unsent.pop(site, None)
+        open_round.waiting = {each: site for each, site in open_round.waiting.items() if site not in gone}
+        return [(site, excluded[site]) for site in gone]
 
     def _ask_again(self, site: str, message: Message, open_round: _Round) -> None:
         asked = open_round.asked[site]

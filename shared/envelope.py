@@ -66,4 +66,8 @@ def verify_texts(texts: Mapping[str, str], purpose: str, key: PublicKey) -> None
     if signature is None:
         raise IdentityError("the message is not signed; a proxy or relay may have changed it")
     signed = {name: text for name, text in texts.items() if name != SIGNATURE}
-    key.verify(purpose, canonical_json(signed), signature)
+    try:
+        content = canonical_json(signed)
+    except UnicodeEncodeError as error:
+        raise IdentityError("the message holds text that nobody can have signed: it is no Unicode") from error
+    key.verify(purpose, content, signature)

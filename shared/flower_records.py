@@ -39,6 +39,7 @@ MOST_ARRAYS = 1024
 MOST_TEXTS = 16
 """Most texts in one message."""
 _LONGEST_NAME = 100
+_MOST_AXES = 8
 
 
 class LiveArray(Array):
@@ -106,9 +107,9 @@ def read_texts(content: RecordDict) -> dict[str, str]:
         ProtocolError: There are too many, a name is too long, or one is no text.
     """
     records = records_of(content, ConfigRecord)
-    if len(records) > MOST_TEXTS or any(len(name) > _LONGEST_NAME for name in records):
+    if len(records) > MOST_TEXTS or not all(_is_name(name) for name in records):
         raise ProtocolError(
-            f"a message has at most {MOST_TEXTS} texts, with names of at most {_LONGEST_NAME}"
+            f"a message has at most {MOST_TEXTS} texts, with ASCII names of at most {_LONGEST_NAME}"
         )
     texts = {name: record.get("json") for name, record in records.items()}
     wrong = [name for name, text in texts.items() if not isinstance(text, str)]
@@ -203,15 +204,23 @@ def _read_arrays(content: RecordDict, name: str, dtype: type[Any]) -> dict[str, 
     record = records_of(content, ArrayRecord).get(name)
     if record is None:
         raise _missing(content, name)
-    if len(record) > MOST_ARRAYS or any(len(str(key)) > _LONGEST_NAME for key in record):
-        raise ProtocolError(f"{name}: more than {MOST_ARRAYS} arrays, or names of more than {_LONGEST_NAME}")
+    if len(record) > MOST_ARRAYS or not all(_is_name(str(key)) for key in record):
+        raise ProtocolError(
+            f"{name}: more than {MOST_ARRAYS} arrays, or names that are not ASCII of at most {_LONGEST_NAME}"
+        )
     return {str(key): _read_array(str(key), array, dtype) for key, array in record.items()}
+
+
+def _is_name(name: str) -> bool:
+    """Whether a name is short and can be hashed, which half of a surrogate pair cannot."""
+    return len(name) <= _LONGEST_NAME and name.isascii()
 
 
 def _read_array(name: str, array: Array, dtype: type[Any]) -> NDArray[Any]:
     """Check what the array says of itself before its bytes are expanded, then what they really are."""
     limit = LARGEST_VECTOR if dtype is np.float32 else LARGEST_STATISTICS
-    size = math.prod(array.shape)
+    is_shape = len(array.shape) <= _MOST_AXES and all(type(each) is int and each >= 0 for each in array.shape)
+    size = math.prod(array.shape) if is_shape else -1
     sent = np.float16 if dtype is np.float32 and array.dtype == "float16" else dtype
     if array.stype != "numpy.ndarray" or array.dtype != np.dtype(sent).name or not 0 <= size <= limit:
         described = json.dumps([array.stype, array.dtype, list(array.shape)])[:200]

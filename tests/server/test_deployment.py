@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flwr.app import Array
+from flwr.supercore.inflatable.inflatable_object import get_object_id
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from site_grid import KEYS, Node, SiteGrid
 from study_factory import DirectChannel, make_contract, make_run, make_sites
 
@@ -17,11 +20,16 @@ from fedcad.server.outcome import model_hash, read_outcome
 from fedcad.server.study_folder import StudyFolder, Wanted
 from fedcad.server.submission import Submission, submit
 from fedcad.shared.errors import CheckpointError, IdentityError
+from fedcad.shared.flower_internals import grid
+from fedcad.shared.flower_internals.grid import UNREADABLE
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site_channel, "POLL_S", 0.001)
+    # The bound on answers changes Flower in this process, which other tests use too.
+    monkeypatch.setattr(grid.grid, "pull_objects", vars(grid.grid)["pull_objects"])
+    monkeypatch.setattr(Array, "inflate", Array.__dict__["inflate"])
 
 
 class World:
@@ -171,3 +179,22 @@ def test_a_contract_that_was_changed_after_sealing_is_refused(tmp_path: Path) ->
     make_contract(rounds=9).save(world.folder.path / "contract")
     with pytest.raises(IdentityError, match="another contract"):
         world.serve()
+
+
+def test_a_bomb_for_an_answer_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    """Flower's own reader would build a terabyte out of five megabytes; the study bounds it first."""
+    world = World(tmp_path)
+    world.serve()
+    piece = b"ArrayChunk  5242880\0" + bytes(5 * 2**20)
+    described = {"dtype": "float32", "shape": [1], "stype": "numpy.ndarray", "arraychunk_ids": [0] * 200_000}
+    body = json.dumps(described).encode()
+    array = f"Array {get_object_id(piece)} {len(body)}".encode() + b"\0" + body
+    contents = {get_object_id(each): each for each in (piece, array)}
+    with pytest.raises(UNREADABLE, match="more than"):
+        inflate_object_from_contents(get_object_id(array), contents)
+
+
+def test_the_bound_on_answers_has_room_for_an_honest_one(tmp_path: Path) -> None:
+    world = World(tmp_path, evaluation={"bootstrap_replicates": 50})
+    sent = sum(value.nbytes for value in (world.contract.initial.numpy(),))
+    assert sent + 2**20 < deployment.largest_answer(world.contract) < sent + 2**27

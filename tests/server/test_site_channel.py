@@ -1,11 +1,14 @@
 """The channel to real sites, over a grid whose nodes come, go, lie and answer late."""
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_object_id
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from site_grid import COORDINATOR, KEYS, Node, SiteGrid
 from study_factory import make_contract, make_sites
 
@@ -15,6 +18,8 @@ from fedcad.server.site_channel import MOST_TRIES, Member, Question, SiteChannel
 from fedcad.shared.canonical import hash_of_vectors
 from fedcad.shared.contract import Contract
 from fedcad.shared.envelope import ANSWER, ready_purpose, sign_texts
+from fedcad.shared.flower_internals.grid import UNREADABLE
+from fedcad.shared.flower_internals.messages import make_message, metadata_of
 from fedcad.shared.flower_records import put_texts, read_plan, read_texts
 from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update, encode
 
@@ -31,6 +36,7 @@ class World:
         self.grid = SiteGrid(self.nodes)
         self.members = {name: Member(key.public) for name, key in KEYS.items()}
         self.contacts: list[tuple[str, str]] = []
+        self.hostile = RecordDict()
         question = Question(self.contract.terms, self.contract.terms.text(), "{}", COORDINATOR)
         self.channel = SiteChannel(
             self.grid,
@@ -217,3 +223,95 @@ def test_a_failure_that_the_site_reports_is_final(world: World) -> None:
     world.nodes[0].act = lambda node, message: Error(100, "the site failed (DataError)")
     assert world.ask()["a"].answer == Lost("the site failed (DataError)")
     assert len(world.nodes[0].asked) == 1
+
+
+RAW = {
+    "no known type": ("CustomDataClass", b"x"),
+    "no JSON": ("Array", b"{"),
+    "an array without facts": ("Array", b"{}"),
+    "an array of a list": ("Array", b"[]"),
+    "a shape of fractions": ("Array", b'{"dtype":"f","shape":[1.5],"stype":"n","arraychunk_ids":[]}'),
+    "a piece that is not there": ("Array", b'{"dtype":"f","shape":[1],"stype":"n","arraychunk_ids":[9]}'),
+    "deep": ("Array", b"[" * 100_000),
+    "no message": ("Message", b"\xff\xff\xff"),
+    "a message of nothing": ("Message", b""),
+    "no texts": ("ConfigRecord", b"\xff\xff\xff"),
+    "another object": ("ArrayChunk", b"x"),
+}
+
+
+@pytest.mark.parametrize("what", RAW)
+def test_bytes_that_are_no_message_end_neither_round_nor_study(world: World, what: str) -> None:
+    """Flower's own reader raises over each of these; a hostile site sends them again and again."""
+    kind, body = RAW[what]
+    content = f"{kind}  {len(body)}".encode() + b"\0" + body
+    with pytest.raises(UNREADABLE):
+        identity = get_object_id(content)
+        inflate_object_from_contents(identity, {identity: content}).metadata  # type: ignore[attr-defined]  # noqa: B018
+    pull = world.grid.pull_messages
+
+    def pull_messages(message_ids: Iterable[str]) -> Iterable[Message]:
+        found = list(pull(message_ids))
+        if found and found[0].content == world.hostile:
+            identity = get_object_id(content)
+            inflate_object_from_contents(identity, {identity: content}).metadata  # type: ignore[attr-defined]  # noqa: B018
+        return found
+
+    world.nodes[0].act = lambda node, message: world.hostile
+    world.grid.pull_messages = pull_messages  # type: ignore[method-assign]
+    replies = world.ask()
+    assert isinstance(replies["a"].answer, Lost)
+    assert replies["a"].answer.is_garbage
+    assert isinstance(replies["b"].answer, Update)
+    ready = world.channel.ready()
+    assert isinstance(ready["a"], Lost)
+    assert isinstance(ready["b"], SiteInfo)
+
+
+def test_a_message_that_nobody_asked_for_is_not_taken_for_a_reply(world: World) -> None:
+    pull = world.grid.pull_messages
+
+    def pull_messages(message_ids: Iterable[str]) -> Iterable[Message]:
+        found = list(pull(message_ids))
+        other = {**metadata_of(found[0]), "reply_to_message_id": ""} if found else {}
+        return [make_message(other, RecordDict()), *found, *found] if found else []
+
+    world.grid.pull_messages = pull_messages  # type: ignore[method-assign]
+    assert all(isinstance(reply.answer, Update) for reply in world.ask().values())
+
+
+@pytest.mark.parametrize("name", ["\ud800", "name of a patient: ü"])
+def test_names_that_cannot_be_hashed_are_rejected(world: World, name: str) -> None:
+    def act(node: Node, message: Message) -> RecordDict:
+        plan, vectors, _ = read_plan(message.content)
+        content = node.signed(node.site.answer(plan, vectors))
+        if len(node.asked) == 1:
+            content[name] = content["header"]
+        else:
+            content["vectors"] = ArrayRecord({name: Array(vectors["model"])})
+        return content
+
+    world.nodes[0].act = act
+    for _ in range(2):
+        answer = world.ask("a")["a"].answer
+        assert isinstance(answer, Lost)
+        assert answer.is_garbage
+
+
+def test_a_site_that_may_not_take_part_is_neither_asked_nor_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.grid.offline = {"a", "b"}
+    world.members["a"] = Member(KEYS["a"].public, "revoked: stolen")
+    world.nodes[2].act = lambda node, message: (
+        world.members.update(b=Member(KEYS["b"].public, "expired")) or node.honest(message)
+    )
+    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.0)
+    started = time.monotonic()
+    replies = world.ask(deadline_s=600.0)
+    assert time.monotonic() - started < 60
+    assert replies["a"].answer == Lost("revoked: stolen")
+    assert replies["b"].answer == Lost("expired")
+    assert isinstance(replies["c"].answer, Update)
+    del world.members["c"]
+    assert world.ask("c")["c"].answer == Lost("it is not enrolled")

@@ -66,3 +66,9 @@ def test_hashes_name_every_array() -> None:
         Hashes.of(each).model_dump_json() for each in (update, other_vector, other_name, other_statistics)
     }
     assert len(hashes) == 4
+
+
+@pytest.mark.parametrize("texts", [{"plan": "\ud800"}, {"\ud800": "x"}])
+def test_text_that_is_no_unicode_is_refused_and_raises_nothing_else(texts: dict[str, str]) -> None:
+    with pytest.raises(IdentityError, match="no Unicode"):
+        verify_texts({**texts, SIGNATURE: "0" * 128}, PLAN, KEY.public)

@@ -200,3 +200,17 @@ def test_reading_a_content_leaves_no_cycle_that_keeps_its_arrays() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("shape", [(True, 2), (2,) + (1,) * 40, (-1, -2), (2**62,) * 20_000])
+def test_a_shape_is_a_few_whole_numbers(shape: tuple[int, ...]) -> None:
+    """True counts as 1 until NumPy refuses it; the product of many large numbers takes seconds."""
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": shape[:50]}
+    )
+    array = Array(dtype="float32", shape=shape, stype="numpy.ndarray", data=header.getvalue() + bytes(8))
+    content = answer_content(Update(HEADER, {}, {}))
+    content["vectors"] = ArrayRecord({"model": array})
+    with pytest.raises(ProtocolError, match="expected float32 of at most"):
+        read_answer(content)
