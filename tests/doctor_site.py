@@ -70,6 +70,7 @@ def request_of(folder: Path, study: Path | None = None) -> dict[str, Any]:
         "state": str(folder / "state"),
         "site": "north",
         "threads": 1,
+        "device": "cpu",
     }
 
 

@@ -48,7 +48,7 @@ def checks_of(
     data = Remembered(lambda: Data(premises.archive, premises.labels))
     identity = Identity(premises.read_enrolment, premises.hospital)
     return (
-        *machine.checks(),
+        *machine.checks(lambda: premises.site().device),
         Check(machine.GROUP, "disk", lambda _: _disk(premises, trial)),
         Check(_FOLDER, "site file", lambda _: _site_file(premises)),
         *_permissions(premises),
@@ -125,6 +125,7 @@ def _study(premises: Premises, trial: Trial) -> tuple[Check, ...]:
             "state": str(premises.state),
             "site": site.name,
             "threads": site.threads,
+            "device": site.device,
         }
         return Rehearsal(trial.given, request)
 

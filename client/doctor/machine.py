@@ -4,10 +4,12 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 from fedcad.client.doctor.check import Check, Finding, failed, ok, warning
+from fedcad.shared.errors import ConfigError
 from fedcad.shared.version import __version__
 
 GROUP = "Machine"
@@ -22,13 +24,17 @@ _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*(?:==\s*([^\s;,]+))?")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def checks() -> tuple[Check, ...]:
-    """Return the checks of the machine, those of the disk apart."""
+def checks(device: Callable[[], str]) -> tuple[Check, ...]:
+    """Return the checks of the machine, those of the disk apart.
+
+    Args:
+        device: Returns the site file's device.
+    """
     return (
         Check(GROUP, "versions", lambda _: versions()),
         Check(GROUP, "processor", lambda _: processor()),
         Check(GROUP, "memory", lambda _: memory()),
-        Check(GROUP, "GPU", lambda _: gpu()),
+        Check(GROUP, "GPU", lambda _: gpu(device())),
     )
 
 
@@ -109,16 +115,31 @@ def memory_bytes() -> tuple[int, int]:
     return min(total, limit), min(free, limit)
 
 
-def gpu() -> Finding:
-    """Name the graphics cards that torch sees."""
+def gpu(device: str) -> Finding:
+    """Name the GPUs that torch sees, and whether the site's device is there and computes.
+
+    Args:
+        device: As in the site file.
+    """
+    # Here, not above: torch takes seconds, and most checks do without.
     import torch
 
+    from fedcad.client.device import CPU, open_device
+
+    try:
+        chosen = open_device(device)
+    except ConfigError as error:
+        what, _, remedy = str(error).rpartition(". ")
+        return failed(what, f"{remedy}.")
     if not torch.cuda.is_available():
         return ok("none: training runs on the processor")
     cards = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
-    names = ", ".join(f"{card.name} with {gib(card.total_memory)}" for card in cards)
-    # Until training moves its networks to a card, the list must not promise that it does.
-    return ok(f"{names}; this version trains on the processor all the same")
+    names = ", ".join(
+        f"cuda:{number} is {card.name} with {gib(card.total_memory)}" for number, card in enumerate(cards)
+    )
+    if chosen == CPU:
+        return ok(f"{names}; training runs on the processor: device is cpu in site.yaml")
+    return ok(f"{names}; training runs on {chosen}")
 
 
 def disk(state: Path, needed_bytes: int, what: str) -> Finding:

@@ -27,6 +27,7 @@ from fedcad.client.archive.index import index_rejects, indexed_images, update_in
 from fedcad.client.archive.labels import read_labels
 from fedcad.client.archive.site_data import SiteData
 from fedcad.client.archive.splits import PARTS, Part, split_cases
+from fedcad.client.device import open_device, peak_device_bytes, shortage, wait_for
 from fedcad.client.doctor.isolated import Reporter, serve
 from fedcad.client.doctor.sample import summarise
 from fedcad.client.doctor.scratch import scratch_folder
@@ -75,14 +76,15 @@ def rehearse(request: dict[str, Any], reporter: Reporter) -> None:
     """Count a study's cases and train some steps; report ``cases``, then ``training``.
 
     Args:
-        request: ``study``, ``archive``, ``labels`` and ``state`` (paths), ``site`` (name), ``threads``.
+        request: ``study``, ``archive``, ``labels`` and ``state`` (paths), ``site`` (name), ``threads``,
+            ``device``.
         reporter: Where to; nothing reported says anything about a patient.
 
     Guarantees:
         Nothing is left on the disk, and what the node keeps there is not changed.
 
     Raises:
-        FedCADError: The study, the archive or the label table cannot be used.
+        FedCADError: The study, the archive, the label table or the device cannot be used.
     """
     torch.set_num_threads(request["threads"])
     given = load_study_file(Path(request["study"]))
@@ -93,7 +95,12 @@ def rehearse(request: dict[str, Any], reporter: Reporter) -> None:
         parts = _count(request, given.study, (archive, database), reporter)
         cases = parts["train"]
         if cases:
-            report = _train(given, _spread(cases), scratch=scratch, reporter=reporter, of=parts)
+            data = _decode(given.study, _spread(cases), scratch=scratch, reporter=reporter)
+            device = open_device(request["device"])
+            try:
+                report = _train(given, data, device=device, reporter=reporter, of=parts)
+            except torch.OutOfMemoryError as error:
+                raise shortage(error, device) from None
             reporter.report("training", report)
 
 
@@ -149,21 +156,21 @@ def _spread(cases: Sequence[Case]) -> tuple[Case, ...]:
     return tuple(cases[::step][:MOST_IMAGES])
 
 
-def _train(
-    given: StudyFile,
-    cases: tuple[Case, ...],
-    *,
-    scratch: Path,
-    reporter: Reporter,
-    of: dict[Part, tuple[Case, ...]],
-) -> dict[str, Any]:
-    """Decode some cases, train a few steps, evaluate, and return times and memory."""
-    study = given.study
+@dataclasses.dataclass(frozen=True)
+class _Decoded:
+    """Training cases whose images were decoded, and how long one image took."""
+
+    data: SiteData
+    seconds: float
+
+
+def _decode(study: StudyConfig, cases: tuple[Case, ...], *, scratch: Path, reporter: Reporter) -> _Decoded:
+    """Decode some training cases."""
     reporter.tell(f"decoding {len(cases)} images")
     start = time.monotonic()
     cache = TensorCache(scratch / "tensors", study.preprocessing)
     lost = {reject.subject for reject in cache.fill(cases)}
-    decoding_s = (time.monotonic() - start) / len(cases)
+    seconds = (time.monotonic() - start) / len(cases)
     usable = tuple(case for case in cases if case.case_id not in lost)
     if not usable:
         raise DataError("none of the images tried can be decoded; see 'decoding'")
@@ -173,20 +180,35 @@ def _train(
         preprocessing=study.preprocessing,
         rejects=(),
     )
+    return _Decoded(data, seconds)
+
+
+def _train(
+    given: StudyFile,
+    decoded: _Decoded,
+    *,
+    device: torch.device,
+    reporter: Reporter,
+    of: dict[Part, tuple[Case, ...]],
+) -> dict[str, Any]:
+    """Train a few steps, evaluate, and return times and memory."""
+    study, data = given.study, decoded.data
     reporter.tell("building the network")
-    bench = Workbench(_shortened(given))
+    bench = Workbench(_shortened(given), device=device)
     batch = min(study.training.batch_size, len(of["train"]))
     step_s, model = _steps(bench, Repeated(data, batch), reporter)
     start = time.monotonic()
     outputs_of(bench, model, data, "train")
-    evaluation_s = (time.monotonic() - start) / len(usable)
+    evaluation_s = (time.monotonic() - start) / len(data.labels("train"))
     return {
         "batch": batch,
-        "decoding_s": decoding_s,
+        "decoding_s": decoded.seconds,
         "step_s": step_s,
         "steps": steps_of_round(study, len(of["train"])),
         "evaluation_s": evaluation_s * len(of["validation"]),
         "memory_bytes": peak_memory_bytes(),
+        "device": str(device),
+        "device_bytes": peak_device_bytes(device),
         "parameters": bench.contract.layout.size,
     }
 
@@ -204,6 +226,7 @@ def _steps(bench: Workbench, data: Repeated, reporter: Reporter) -> tuple[float,
     ends: list[float] = []
 
     def note(_: Tensor, __: Tensor) -> None:
+        wait_for(bench.device)
         ends.append(time.monotonic())
         reporter.tell(f"training step {len(ends)} of {STEPS}")
 

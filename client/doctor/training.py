@@ -105,16 +105,17 @@ def judge_training(study: StudyConfig, measured: Mapping[str, Any], cases: Mappi
 
     Args:
         study: The study.
-        measured: As reported by the rehearsal; times in seconds.
+        measured: As reported by the rehearsal; times in seconds. ``device_bytes`` is 0 on the processor.
         cases: As for :func:`judge_cases`.
     """
     round_s = measured["steps"] * measured["step_s"] + measured["evaluation_s"]
     count = sum(sum(labels.values()) for labels in cases["parts"].values())
     deadline_s, peak = study.participation.deadline_s, measured["memory_bytes"]
+    on_gpu = f", {gib(measured['device_bytes'])} on {measured['device']}" if measured["device_bytes"] else ""
     found = "\n".join(
         [
             f"{measured['parameters']:,} parameters, batches of {measured['batch']}: "
-            f"{duration(measured['step_s'])} a step, {gib(peak)} of memory",
+            f"{duration(measured['step_s'])} a step, {gib(peak)} of memory{on_gpu}",
             f"a round: {about(round_s)} for {measured['steps']} steps and the validation; the study "
             f"waits {duration(deadline_s)}; {study.rounds} rounds: {about(round_s * study.rounds)}",
             f"before the first round, once: {about(measured['decoding_s'] * count)} to decode {count} images",

@@ -67,12 +67,54 @@ def test_cores_are_those_of_this_process():
 
 
 def test_gpu_is_named_or_its_absence_explained():
-    finding = gpu()
+    finding = gpu("cpu")
     assert finding.verdict is Verdict.OK
+    assert "training runs on the processor" in finding.found
     if torch.cuda.is_available():
         assert torch.cuda.get_device_name(0) in finding.found
-    else:
-        assert "processor" in finding.found
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_gpu_that_is_not_there_fails_with_what_to_do():
+    finding = gpu("cuda")
+    assert finding.verdict is Verdict.FAILED
+    assert finding.found.startswith("site.yaml: device: got cuda; torch ")
+    assert finding.remedy.endswith("or set device: cpu.")
+
+
+class Card:
+    """A GPU as torch describes it."""
+
+    name = "Tesla T4"
+    total_memory = 15 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("device", "opened", "says"),
+    [
+        ("cpu", "cpu", "training runs on the processor: device is cpu in site.yaml"),
+        ("cuda", "cuda:0", "training runs on cuda:0"),
+    ],
+)
+def test_gpus_are_listed_with_the_one_that_trains(monkeypatch, device, opened, says):
+    """The real calls need a GPU; see the tests marked gpu."""
+    monkeypatch.setattr("fedcad.client.device.open_device", lambda name: torch.device(opened))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: Card)
+    finding = gpu(device)
+    assert finding.verdict is Verdict.OK
+    assert finding.found == f"cuda:0 is Tesla T4 with 15.0 GiB, cuda:1 is Tesla T4 with 15.0 GiB; {says}"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_gpu_that_trains_is_named():
+    finding = gpu("cuda")
+    assert finding.verdict is Verdict.OK
+    assert torch.cuda.get_device_name(0) in finding.found
+    assert finding.found.endswith("training runs on cuda:0")
+    assert "this machine has" in gpu("cuda:99").found
 
 
 def test_disk_is_measured_where_the_folder_will_be(tmp_path):

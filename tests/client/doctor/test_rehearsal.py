@@ -13,7 +13,7 @@ from fedcad.client.archive.site_data import open_archive
 from fedcad.client.doctor.rehearsal import STEPS, peak_memory_bytes, rehearse, reuse_index, steps_of_round
 from fedcad.client.workbench import freeze
 from fedcad.shared.config.site import SiteConfig
-from fedcad.shared.errors import CheckpointError, DataError
+from fedcad.shared.errors import CheckpointError, ConfigError, DataError, DeviceMemoryError
 
 SITE = SiteConfig(name="north", archive="archive", labels="labels.csv", state="state")
 
@@ -50,6 +50,30 @@ def test_steps_are_timed_and_counted(tmp_path):
     assert measured["parameters"] == freeze(make_study()).layout.size
     assert measured["step_s"] > 0
     assert measured["memory_bytes"] > 50 * 2**20
+    assert (measured["device"], measured["device_bytes"]) == ("cpu", 0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_device_that_is_not_there_is_refused_after_the_cases(tmp_path):
+    make_site(tmp_path)
+    write_study(tmp_path)
+    before, reports = listing(tmp_path), Reports()
+    with pytest.raises(ConfigError, match="set device: cpu"):
+        rehearse(request_of(tmp_path, None) | {"device": "cuda"}, reports)
+    assert set(reports.found) == {"cases"}
+    assert listing(tmp_path) == before
+
+
+def test_memory_of_a_gpu_that_does_not_suffice_is_told_with_what_to_do(tmp_path, monkeypatch):
+    make_site(tmp_path)
+    write_study(tmp_path)
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has")
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", full)
+    with pytest.raises(DeviceMemoryError, match=r"asked for 2.50 GiB more.*batch_size"):
+        rehearsed(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_absent_class_is_a_warning():
     assert "labelled opacity" in finding.remedy
 
 
-def measured(step_s=1.0, steps=10, memory_bytes=2**20):
+def measured(step_s=1.0, steps=10, memory_bytes=2**20, device="cpu", device_bytes=0):
     return {
         "batch": 8,
         "decoding_s": 0.5,
@@ -58,6 +58,8 @@ def measured(step_s=1.0, steps=10, memory_bytes=2**20):
         "steps": steps,
         "evaluation_s": 5.0,
         "memory_bytes": memory_bytes,
+        "device": device,
+        "device_bytes": device_bytes,
         "parameters": 1234567,
     }
 
@@ -72,6 +74,12 @@ def test_round_is_compared_with_the_deadline(deadline_s, verdict):
     assert "about 7.0 s to decode 14 images" in finding.found
     assert "1,234,567 parameters" in finding.found
     assert finding.verdict is verdict
+
+
+def test_memory_of_a_gpu_is_named():
+    on_gpu = judge_training(make_study(), measured(device="cuda:1", device_bytes=3 * 2**30), cases())
+    assert "of memory, 3.0 GiB on cuda:1\n" in on_gpu.found
+    assert "cpu" not in judge_training(make_study(), measured(), cases()).found
 
 
 def test_memory_that_is_not_free_is_a_warning(monkeypatch):
