@@ -47,6 +47,10 @@ class GridChannel:
         self._nodes: dict[str, int] = {}
         self._cases: dict[str, int] = {}
 
+    def enrolled(self) -> frozenset[str]:
+        """Return the names of all sites of the simulation."""
+        return self._sites
+
     def ready(
         self, sites: Collection[str] | None = None, *, deadline_s: float = FIRST_READY_S
     ) -> Mapping[str, SiteInfo | Lost]:

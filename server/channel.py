@@ -48,6 +48,10 @@ class Reply:
 class Channel(Protocol):
     """Connection to the enrolled sites."""
 
+    def enrolled(self) -> frozenset[str]:
+        """Return the names of all sites that are enrolled now."""
+        ...
+
     def ready(
         self, sites: Collection[str] | None = None, *, deadline_s: float = FIRST_READY_S
     ) -> Mapping[str, SiteInfo | Lost]:

@@ -4,6 +4,13 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+LONGEST_REASON = 500
+
+
+def shortened(reason: str) -> str:
+    """Return a reason that a site gave, cut to a length that no log minds."""
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
+
 
 class Status(StrEnum):
     """What became of a site's part in a round."""

@@ -5,7 +5,7 @@ the incoming parameters and then trains, so that version r is validated during r
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +17,10 @@ from fedcad.server.aggregation import Aggregator
 from fedcad.server.attempts import MOST_NEW_ATTEMPTS, OUTDATED
 from fedcad.server.channel import Channel, Lost, Reply
 from fedcad.server.checkpoint import Checkpoint, CheckpointStore, Selection
+from fedcad.server.cohort import Cohort
 from fedcad.server.conduct import AtOnce, Conduct
 from fedcad.server.event_log import EventLog
-from fedcad.server.participation import Participation, Status
+from fedcad.server.participation import Participation, Status, shortened
 from fedcad.server.reply_checks import check_refusal, check_update
 from fedcad.shared.algorithms.registry import algorithm_for
 from fedcad.shared.canonical import hash_of_vectors
@@ -29,63 +30,7 @@ from fedcad.shared.exchange import rounded
 from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update, Vectors, Work
 from fedcad.shared.metrics.registry import statistics_for
 
-LONGEST_REASON = 500
 REMEDY = ". Remedy the cause and resume: everything before is saved"
-LATE_READY_S = 5.0
-"""How long a round waits, at most, for a site that was not ready when the study began."""
-
-
-@dataclass(frozen=True)
-class Cohort:
-    """The sites of a run.
-
-    Attributes:
-        sites: Those that are ready for this study and have training cases, by name.
-        absent: All others that are enrolled, with the reason.
-    """
-
-    sites: Mapping[str, SiteInfo]
-    absent: tuple[Participation, ...]
-
-    @property
-    def enrolled(self) -> int:
-        """Number of enrolled sites, ready or absent: the same in every round."""
-        return len(self.sites) + len(self.absent)
-
-    @classmethod
-    def gather(cls, channel: Channel, study_hash: str) -> "Cohort":
-        """Ask every enrolled site whether it is ready for the study of this hash."""
-        return cls._of(channel.ready(), study_hash)
-
-    def with_late_comers(self, channel: Channel, study_hash: str) -> "Cohort":
-        """Ask those that are absent once more, and only them; the others stay as they enrolled."""
-        if not self.absent:
-            return self
-        answers = channel.ready([part.site for part in self.absent], deadline_s=LATE_READY_S)
-        late = self._of(answers, study_hash)
-        return Cohort({**self.sites, **late.sites}, late.absent)
-
-    def without_lost(self, participation: Sequence[Participation]) -> "Cohort":
-        """Take out the sites that were lost in a round: they must say that they are ready before the next."""
-        lost = {part.site: part for part in participation if part.status is Status.LOST}
-        gone = tuple(part for site, part in sorted(lost.items()) if site in self.sites)
-        return Cohort(
-            {site: info for site, info in self.sites.items() if site not in lost}, self.absent + gone
-        )
-
-    @classmethod
-    def _of(cls, answers: Mapping[str, SiteInfo | Lost], study_hash: str) -> "Cohort":
-        sites, absent = {}, []
-        for name, answer in sorted(answers.items()):
-            if isinstance(answer, Lost):
-                absent.append(Participation(name, Status.LOST, f"not ready: {_short(answer.reason)}"))
-            elif answer.site != name or answer.study_hash != study_hash:
-                absent.append(Participation(name, Status.REJECTED, "ready for another study or as another"))
-            elif not answer.cases["train"]:
-                absent.append(Participation(name, Status.REFUSED, "no training cases"))
-            else:
-                sites[name] = answer
-        return cls(sites, tuple(absent))
 
 
 @dataclass
@@ -296,14 +241,14 @@ class StudyRun:
         collected.received_bytes += reply.received_bytes
         site, answer, delay = reply.site, reply.answer, reply.delay_s
         if isinstance(answer, Lost):
-            return Participation(site, _status_of(answer), _short(answer.reason), delay_s=delay)
+            return Participation(site, _status_of(answer), shortened(answer.reason), delay_s=delay)
         try:
             if isinstance(answer, Refusal):
                 check_refusal(answer, plan=plan, site=site)
                 return Participation(site, Status.REFUSED, answer.code, delay_s=delay)
             weight = self._add(answer, plan, cohort.sites[site], collected)
         except (InvalidUpdate, ProtocolError) as error:
-            return Participation(site, Status.REJECTED, _short(str(error)), delay_s=delay)
+            return Participation(site, Status.REJECTED, shortened(str(error)), delay_s=delay)
         if "validation" in answer.statistics:
             collected.validation[site] = answer.statistics["validation"][0].copy()
         return Participation(site, Status.COUNTED, weight=weight, delay_s=delay)
@@ -371,11 +316,6 @@ def _read_only(vectors: Mapping[str, Tensor]) -> Vectors:
     for array in arrays.values():
         array.flags.writeable = False
     return arrays
-
-
-def _short(reason: str) -> str:
-    """Return a reason that a site gave, cut to a length that no log minds."""
-    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
 
 
 def _status_of(lost: Lost) -> Status:

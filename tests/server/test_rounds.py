@@ -24,7 +24,8 @@ from study_factory import (
 
 from fedcad.server.channel import FIRST_READY_S, Lost, Reply
 from fedcad.server.checkpoint import Checkpoint, CheckpointStore, Selection
-from fedcad.server.rounds import LATE_READY_S, LONGEST_REASON
+from fedcad.server.cohort import LATE_READY_S
+from fedcad.server.participation import LONGEST_REASON
 from fedcad.shared.algorithms.interface import Sums
 from fedcad.shared.algorithms.registry import algorithm_for
 from fedcad.shared.canonical import hash_of_vectors
