@@ -92,6 +92,11 @@ class Consortium:
         return self.folder / "keys"
 
     @property
+    def executor_secret(self) -> Path:
+        """Secret that SuperLink and executor share, and who controls the SuperLink."""
+        return self.keys / "superexec.secret"
+
+    @property
     def ca_certificate(self) -> Path:
         """Certificate of the authority, PEM."""
         return self.folder / "ca.crt"
@@ -230,7 +235,7 @@ class Consortium:
         signing = SigningKey.generate()
         write_secret(self.keys / "ca.key", _pem(authority.key))
         write_secret(self.keys / "server.key", _pem(ec.generate_private_key(ec.SECP256R1())))
-        write_secret(self.keys / "superexec.secret", secrets.token_hex(_SECRET_BYTES).encode())
+        write_secret(self.executor_secret, secrets.token_hex(_SECRET_BYTES).encode())
         signing.save(self.keys / "signing.key")
         public = {
             self.ca_certificate: authority.pem,

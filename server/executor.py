@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fedcad.server.consortium import Consortium
 from fedcad.server.superlink import LOOPBACK
+from fedcad.shared.secret_files import read_secret
 from fedcad.shared.supervision import die_with_supervisor
 
 
@@ -14,7 +15,7 @@ def main(folder: Path) -> None:
 
     die_with_supervisor()
     consortium = Consortium.load(folder)
-    secret = (consortium.keys / "superexec.secret").read_bytes()
+    secret = read_secret(consortium.executor_secret, "the executor's secret")
     run_executor(f"{LOOPBACK}:{consortium.config.control_port}", consortium.ca_certificate, secret)
 
 

@@ -4,6 +4,8 @@ Why not the ``flwr`` command: it takes 1.5 s and 110 MB for each call, prints fo
 settings; the client of the same API takes milliseconds. No call here takes longer than a few seconds.
 """
 
+import hashlib
+import hmac
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +13,11 @@ from pathlib import Path
 
 from fedcad.shared.bundle import RUN_DIRECTORY_KEY, bundle, bundle_hash
 from fedcad.shared.errors import ProtocolError
+from fedcad.shared.secret_files import read_secret
 
 FINISHED = "finished"
+CONTROL_HEADER = "x-fedcad-control"
+"""Header that proves to the SuperLink that this coordinator itself asks."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,11 @@ class NodeStatus:
     last_activated: str
 
 
+def control_token(secret: bytes) -> str:
+    """Return what only who can read the executor's secret can send along: a token derived from it."""
+    return hmac.new(secret, b"fedcad:control", hashlib.sha256).hexdigest()
+
+
 class FlowerControl:
     """The Control API of the coordinator's SuperLink.
 
@@ -42,16 +52,21 @@ class FlowerControl:
     refuses.
     """
 
-    def __init__(self, address: str, ca_certificate: Path) -> None:
+    def __init__(self, address: str, ca_certificate: Path, executor_secret: Path) -> None:
         """Use a SuperLink; nothing is sent yet.
 
         Args:
             address: ``host:port`` on loopback.
             ca_certificate: Certificate of the consortium's CA.
+            executor_secret: File of the secret that SuperLink and executor share.
+
+        Raises:
+            IdentityError: The secret cannot be read, or others can read it.
         """
         from fedcad.shared.flower_internals.control import ControlClient
 
-        self._client = ControlClient(address, ca_certificate.read_bytes())
+        token = control_token(read_secret(executor_secret, "the executor's secret"))
+        self._client = ControlClient(address, ca_certificate.read_bytes(), {CONTROL_HEADER: token})
 
     def register_sites(self, wanted: Mapping[str, str]) -> list[str]:
         """Make the registered keys those of the enrolled sites; doing it again changes nothing.

@@ -3,10 +3,13 @@
 flwr serves three APIs on one port: Fleet, which every node must reach, and Control and Runtime, through which
 whoever reaches them can start code. Without user accounts in flwr, anyone who can open the port could. Here
 one process listens twice: on the public address only paths of the Fleet API exist, everything else is 404;
-all of it exists on a port that is bound to loopback.
+all of it exists on a port that is bound to loopback. That port every account of this machine can open, and
+whoever may start a run runs code as the coordinator, whose keys it can then read: so only who can read the
+executor's secret is answered there.
 """
 
 import asyncio
+import hmac
 import os
 import socket
 import sys
@@ -16,9 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from fedcad.server.consortium import Consortium
+from fedcad.server.flower_control import CONTROL_HEADER, control_token
+from fedcad.shared.secret_files import read_secret
 from fedcad.shared.supervision import die_with_supervisor
 
 FLEET_PATHS = "/v1/fleet/"
+RUNTIME_PATHS = "/v1/runtime/"
+"""flwr itself asks each caller for the executor's secret, or for the token of its task."""
 LOOPBACK = "127.0.0.1"
 LARGEST_BODY_BYTES = 32 * 2**20
 """flwr's messages travel in pieces of at most 5 MB; without a limit, flwr reads any body whole."""
@@ -67,7 +74,7 @@ class SuperLinkPlaces:
             certificate=consortium.server_certificate,
             key=consortium.keys / "server.key",
             ca_certificate=consortium.ca_certificate,
-            executor_secret=consortium.keys / "superexec.secret",
+            executor_secret=consortium.executor_secret,
         )
 
     def arguments(self) -> list[str]:
@@ -82,18 +89,24 @@ class SuperLinkPlaces:
         ]
 
 
-def fence(application: Application, control_port: int) -> Application:
+def fence(application: Application, control_port: int, token: str) -> Application:
     """Return an application of which the public sees only the Fleet API, in bodies of bounded size.
 
     Args:
         application: The whole of it.
+        token: What a caller of the loopback port must send along, but for the Runtime API.
         control_port: Port on loopback on which all of it is served; whatever comes through another socket is
             the public. The port is the kernel's, not the request's.
     """
 
     async def fenced(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope.get("server") == (LOOPBACK, control_port):
+        if scope["type"] == "lifespan":
             await application(scope, receive, send)
+        elif scope.get("server") == (LOOPBACK, control_port):
+            if scope["type"] == "http" and _is_ours(scope, token):
+                await application(scope, receive, send)
+            else:
+                await _answer(send, 401)
         elif scope["type"] != "http" or not is_fleet_path(scope["path"]):
             await _answer(send, 404)
         elif _declared_size(scope) > LARGEST_BODY_BYTES:
@@ -107,6 +120,14 @@ def fence(application: Application, control_port: int) -> Application:
 def is_fleet_path(path: str) -> bool:
     """Whether a path belongs to the Fleet API, however it is written."""
     return path.startswith(FLEET_PATHS) and ".." not in path and "//" not in path
+
+
+def _is_ours(scope: Scope, token: str) -> bool:
+    """Whether a request on loopback comes from this coordinator, or goes where flwr asks for itself."""
+    if scope["path"].startswith(RUNTIME_PATHS) and ".." not in scope["path"]:
+        return True
+    sent = [value for name, value in scope.get("headers", ()) if name == CONTROL_HEADER.encode()]
+    return len(sent) == 1 and hmac.compare_digest(sent[0], token.encode())
 
 
 async def _answer(send: Send, status: int) -> None:
@@ -151,6 +172,7 @@ def serve(
 
     Raises:
         OSError: An address cannot be bound.
+        IdentityError: The executor's secret cannot be read, or others can read it.
     """
     import uvicorn
 
@@ -163,9 +185,10 @@ def serve(
     control_port = control.getsockname()[1]
     if ready is not None:
         ready(public.getsockname()[1], control_port)
+    token = control_token(read_secret(places.executor_secret, "the executor's secret"))
     server = uvicorn.Server(
         uvicorn.Config(
-            fence(superlink_application(places.arguments()), control_port),
+            fence(superlink_application(places.arguments()), control_port, token),
             access_log=True,
             log_config=log_settings(),
             proxy_headers=False,

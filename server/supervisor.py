@@ -112,7 +112,9 @@ class Coordinator:
                 from fedcad.server.flower_control import FlowerControl
 
                 address = f"127.0.0.1:{self._consortium.config.control_port}"
-                self._control = FlowerControl(address, self._consortium.ca_certificate)
+                self._control = FlowerControl(
+                    address, self._consortium.ca_certificate, self._consortium.executor_secret
+                )
             self._look_at_sites(self._control)
             self._runs.step(self._control)
         except ProtocolError as error:

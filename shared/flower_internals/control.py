@@ -59,8 +59,10 @@ def public_key_bytes(openssh: str) -> bytes:
 class ControlClient:
     """flwr's Control API. Calls raise :class:`httpx.HTTPError` where it refuses or cannot be reached."""
 
-    def __init__(self, address: str, root_certificates: bytes) -> None:
-        """Make a client for ``host:port``; nothing is sent yet."""
+    def __init__(
+        self, address: str, root_certificates: bytes, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Make a client for ``host:port``, which sends these headers along; nothing is sent yet."""
         require_flower()
         interceptors = [RuntimeVersionHttpInterceptor(component_name="flwr CLI")]
         self._client = ControlHttpClient.from_server_address(
@@ -68,6 +70,7 @@ class ControlClient:
         )
         # flwr waits for half a minute; this is loopback, and the caller has other things to keep alive.
         self._client._client.timeout = httpx.Timeout(_TIMEOUT_S)
+        self._client._client.headers.update(headers or {})
 
     def nodes(self) -> list[RegisteredNode]:
         """Return the nodes whose keys are registered."""

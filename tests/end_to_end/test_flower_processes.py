@@ -89,7 +89,9 @@ def node(hospital):
 
 
 def control_of(consortium) -> FlowerControl:
-    return FlowerControl(f"127.0.0.1:{consortium.config.control_port}", consortium.ca_certificate)
+    return FlowerControl(
+        f"127.0.0.1:{consortium.config.control_port}", consortium.ca_certificate, consortium.executor_secret
+    )
 
 
 def is_online(consortium) -> bool:
@@ -100,7 +102,7 @@ def is_online(consortium) -> bool:
 
 
 def status_of(address: str, path: str, consortium) -> int:
-    context = ssl.create_default_context(cafile=str(consortium.ca_certificate))
+    context = ssl.create_default_context(cafile=str(consortium.ca_certificate, consortium.executor_secret))
     try:
         with urllib.request.urlopen(f"https://{address}{path}", context=context, timeout=10) as answer:
             return int(answer.status)

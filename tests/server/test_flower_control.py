@@ -1,15 +1,18 @@
 """With a real SuperLink on loopback; one for all tests of this file."""
 
 import os
+import ssl
 import subprocess
 import sys
 
+import httpx
 import pytest
 from consortium_processes import free_port, make_consortium, make_site, wait_for
 
-from fedcad.server.flower_control import FlowerControl
-from fedcad.shared.errors import ProtocolError
+from fedcad.server.flower_control import CONTROL_HEADER, FlowerControl, control_token
+from fedcad.shared.errors import IdentityError, ProtocolError
 from fedcad.shared.flower_environment import flower_environment
+from fedcad.shared.secret_files import write_secret
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,9 @@ def control(consortium):
     log = (consortium.folder / "superlink.txt").open("wb")
     command = [sys.executable, "-m", "fedcad.server.superlink", str(consortium.folder)]
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    made = FlowerControl(f"127.0.0.1:{consortium.config.control_port}", consortium.ca_certificate)
+    made = FlowerControl(
+        f"127.0.0.1:{consortium.config.control_port}", consortium.ca_certificate, consortium.executor_secret
+    )
 
     def answers() -> bool:
         try:
@@ -82,7 +87,33 @@ def test_a_run_is_started_for_a_folder_and_stopped_more_than_once(control, tmp_p
     assert control.run(12345) is None
 
 
+def test_another_account_of_the_machine_can_start_nothing(control, consortium, tmp_path):
+    """Without the secret, though with the public certificate: a run is code that the coordinator executes."""
+    secret = tmp_path / "guessed.secret"
+    write_secret(secret, b"0" * 64)
+    address = f"127.0.0.1:{consortium.config.control_port}"
+    other = FlowerControl(address, consortium.ca_certificate, secret)
+    before = len(control.runs())
+    for call in (lambda: other.start_run(tmp_path), other.nodes, lambda: other.register_sites({})):
+        with pytest.raises(ProtocolError, match="HTTP status 401"):
+            call()
+    assert len(control.runs()) == before
+    runtime = f"https://{address}/v1/runtime/acquire-task"
+    context = ssl.create_default_context(cafile=str(consortium.ca_certificate))
+    for headers in ({}, {CONTROL_HEADER: control_token(secret.read_bytes())}):
+        answer = httpx.post(runtime, content=b"", headers=headers, verify=context, trust_env=False)
+        assert answer.is_client_error
+
+
+def test_a_secret_that_others_can_read_is_refused(consortium, tmp_path):
+    loose = tmp_path / "loose.secret"
+    write_secret(loose, b"0" * 64)
+    loose.chmod(0o644)
+    with pytest.raises(IdentityError, match="other accounts"):
+        FlowerControl("127.0.0.1:1", consortium.ca_certificate, loose)
+
+
 def test_a_superlink_that_is_not_there_is_an_error_in_words(consortium):
-    nobody = FlowerControl(f"127.0.0.1:{free_port()}", consortium.ca_certificate)
+    nobody = FlowerControl(f"127.0.0.1:{free_port()}", consortium.ca_certificate, consortium.executor_secret)
     with pytest.raises(ProtocolError, match="does not answer yet"):
         nobody.nodes()

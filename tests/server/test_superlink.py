@@ -5,6 +5,7 @@ from consortium_processes import make_consortium
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedcad.server.flower_control import CONTROL_HEADER, control_token
 from fedcad.server.superlink import (
     LARGEST_BODY_BYTES,
     LOOPBACK,
@@ -15,6 +16,8 @@ from fedcad.server.superlink import (
 )
 
 CONTROL = 9092
+TOKEN = control_token(b"a secret")
+OURS = [(CONTROL_HEADER.encode(), TOKEN.encode())]
 PUBLIC = ("192.0.2.1", 8443)
 
 
@@ -55,7 +58,7 @@ def call(
         sent.append(message)
 
     scope = {"type": kind, "path": path, "server": server, "headers": list(headers)}
-    asyncio.run(fence(application, CONTROL)(scope, receive, send))
+    asyncio.run(fence(application, CONTROL, TOKEN)(scope, receive, send))
     starts = [message["status"] for message in sent if message["type"] == "http.response.start"]
     return (starts[0] if starts else None), application
 
@@ -93,8 +96,36 @@ def test_paths_beside_the_fleet_api_do_not_exist_for_the_public(path):
     [PUBLIC, (LOOPBACK, 8443), ("192.0.2.1", CONTROL), ("::1", CONTROL), None, ("localhost", CONTROL)],
 )
 def test_only_the_loopback_control_port_sees_everything(server):
-    assert call("/v1/control/start-run", server)[0] == 404
-    assert call("/v1/control/start-run", (LOOPBACK, CONTROL))[0] == 200
+    assert call("/v1/control/start-run", server, headers=OURS)[0] == 404
+    assert call("/v1/control/start-run", (LOOPBACK, CONTROL), headers=OURS)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(CONTROL_HEADER.encode(), b"")],
+        [(CONTROL_HEADER.encode(), TOKEN.encode()[:-1])],
+        [(CONTROL_HEADER.encode(), control_token(b"another secret").encode())],
+        [*OURS, *OURS],
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["/v1/control/start-run", "/v1/fleet/x", "/docs", "/v1/runtime/../control/x", ""]
+)
+def test_other_accounts_of_this_machine_control_nothing(path, headers):
+    """Whoever may start a run runs code as the coordinator, and reads its keys."""
+    status, application = call(path, (LOOPBACK, CONTROL), headers=headers)
+    assert (status, application.paths) == (401, [])
+
+
+def test_flower_itself_asks_who_calls_its_runtime_api():
+    assert call("/v1/runtime/acquire-task", (LOOPBACK, CONTROL))[0] == 200
+
+
+def test_a_websocket_controls_nothing():
+    status, application = call("/v1/control/x", (LOOPBACK, CONTROL), kind="websocket", headers=OURS)
+    assert (status, application.paths) == (401, [])
 
 
 def test_websockets_are_not_a_way_round():
