@@ -27,7 +27,7 @@ from fedcad.shared.config.load import load_site
 from fedcad.shared.contract import Contract
 
 SITES = ("site-1", "site-2", "site-3")
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 _POLL_S = 0.005
 _WITHOUT = ("seconds", "bytes_sent", "bytes_received")
 _LAST_LINES = 12
@@ -73,18 +73,21 @@ def site_files_of(run: tiny_study.Simulated, archives: Path) -> dict[str, Path]:
 class DeployedStudy:
     """A consortium, its hospitals and one study, as folders and processes."""
 
-    def __init__(self, root: Path, expected: tiny_study.Simulated, archives: Path) -> None:
+    def __init__(
+        self, root: Path, expected: tiny_study.Simulated, archives: Path, *, coordinator: Path | None = None
+    ) -> None:
         """Make the folders; nothing is started.
 
         Args:
             root: An empty folder.
             expected: The same study's undisturbed run.
             archives: Where the emulated hospitals are.
+            coordinator: Folder of the coordinator; one below the root if None.
         """
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         self.expected = expected
-        self.consortium: Consortium = make_consortium(root / "coordinator")
+        self.consortium: Consortium = make_consortium(coordinator or root / "coordinator")
         self.coordinator = Supervised("server", self.consortium.folder)
         self.hospitals: dict[str, Hospital] = {}
         self.nodes: dict[str, Supervised] = {}
@@ -101,10 +104,10 @@ class DeployedStudy:
         for supervised in (*self.nodes.values(), self.coordinator):
             supervised.end()
 
-    def make_site(self, name: str, *, now: datetime | None = None, enrolled: bool = True) -> Hospital:
-        """Make the folder of an emulated hospital's node, and enrol it."""
+    def make_site(self, name: str, *, now: datetime | None = None, address: str = "") -> Hospital:
+        """Make the folder of an emulated hospital's node, and enrol it, at another address if given."""
         folder = self.root / "sites" / name
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         emulated, beside = load_site(self._site_files[name]), self._site_files[name].parent
         site = {
             "name": name,
@@ -114,9 +117,11 @@ class DeployedStudy:
         }
         (folder / "site.yaml").write_text(yaml.safe_dump(site))
         hospital = Hospital.load(folder)
-        asked = request(hospital, now=now)
-        if enrolled:
-            install(hospital, enrol(self.consortium, asked, now=now))
+        config = self.consortium.config
+        reached = Consortium(
+            self.consortium.folder, config.model_copy(update={"address": address or config.address})
+        )
+        install(hospital, enrol(reached, request(hospital, now=now), now=now))
         self.hospitals[name] = hospital
         self.nodes[name] = Supervised("client", folder)
         return hospital
@@ -177,6 +182,12 @@ class DeployedStudy:
     def has_answered(self, site: str, number: int) -> bool:
         """Whether a site has kept its answer and the coordinator has not closed the round."""
         return self._in_round(site, number, "answer") and self.closed() < number
+
+    def is_validating(self, site: str) -> bool:
+        """Whether a site's process of a message lives after the last round, before the study is finished."""
+        facts = self.study.checkpoint()
+        is_last = facts is not None and facts.round == self.rounds and not facts.is_finished
+        return is_last and self.pid_of("clientapp", site) is not None
 
     def wait(self, condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
         """Wait for a moment of the study; fail with the study's own words where it does not come."""

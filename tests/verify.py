@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fault_matrix
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,7 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._real: dict[str, Any] | None = None
+        self.fault_table: list[str] = []
 
     def simulate(self, config: Path, name: str, *options: str) -> dict[str, Any]:
         """Run a simulation to its end and return its results."""
@@ -182,6 +184,17 @@ def _same(work: Workspace, results: dict[str, Any]) -> str:
     return f"{got[:16]}…"
 
 
+def every_fault(work: Workspace) -> str:
+    """The fault matrix: real processes killed, cut off, starved, misdated, refused (table below)"""
+    table = fault_matrix.run(work.folder / "faults", set())
+    work.fault_table = table.lines()
+    results = [row.result for row in table.rows]
+    failed = [f"{row.done}, {row.when}" for row in table.rows if row.result == fault_matrix.FAILED]
+    assert not failed, f"{len(failed)} of {len(results)} rows failed: {'; '.join(failed)}"
+    left_out = results.count(fault_matrix.LEFT_OUT)
+    return f"{len(results) - left_out} rows passed, {left_out} left out"
+
+
 CHECKS: list[tuple[Callable[[Workspace], str], bool]] = [
     (slow_tests, False),
     (demo_is_fast, False),
@@ -190,6 +203,7 @@ CHECKS: list[tuple[Callable[[Workspace], str], bool]] = [
     (second_run_is_identical, True),
     (flower_is_identical, True),
     (killed_is_identical, True),
+    (every_fault, False),
 ]
 
 
@@ -206,7 +220,7 @@ def run(check: Callable[[Workspace], str], work: Workspace) -> Row:
     return row
 
 
-def write_table(rows: list[Row]) -> None:
+def write_table(rows: list[Row], fault_table: list[str]) -> None:
     """Write docs/verification.md."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True
@@ -221,6 +235,7 @@ def write_table(rows: list[Row]) -> None:
         "|---|---|---|---|",
         *(f"| {row.check} | {RESULT[row.passed]} | {row.measured} | {row.seconds:.0f} |" for row in rows),
         "",
+        *(["## Fault matrix", "", *fault_matrix.EXPLANATION, "", *fault_table, ""] if fault_table else []),
     ]
     (ROOT / "docs" / "verification.md").write_text("\n".join(lines))
 
@@ -242,7 +257,7 @@ def main() -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if not chosen:
-        write_table(rows)
+        write_table(rows, work.fault_table)
     return 0 if all(row.passed for row in rows) else 1
 
 
