@@ -115,7 +115,20 @@ def join(
         )
         install(hospital, offered)
     typer.echo(f"\n{offered.site} has joined {offered.consortium}")
-    typer.echo(f"next: fedcad client doctor {folder}, then: fedcad client start {folder}")
+    typer.echo(_after_joining(hospital, folder))
+
+
+def _after_joining(hospital: Hospital, folder: Path) -> str:
+    """Return what comes next: a node that runs goes on with what it read at its start."""
+    from fedcad.client.supervisor import LOCK_FILE
+    from fedcad.shared.instance_lock import holder_of
+
+    if holder_of(hospital.run / LOCK_FILE) is None:
+        return f"next: fedcad client doctor {folder}, then: fedcad client start {folder}"
+    return (
+        "next: the node is running with what it had before; restart it: "
+        f"fedcad client stop {folder}, then fedcad client start {folder} (a service: systemctl restart)"
+    )
 
 
 def _absolute(path: Path) -> str:

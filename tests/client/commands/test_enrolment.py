@@ -4,11 +4,13 @@ import pytest
 
 from fedcad.client.enrolment import request
 from fedcad.client.hospital import Hospital
+from fedcad.client.supervisor import LOCK_FILE
 from fedcad.server.consortium import Consortium, make_config
 from fedcad.server.enrolment import enrol
 from fedcad.shared import dialogue
 from fedcad.shared.cli import run
 from fedcad.shared.enrolment import file_text
+from fedcad.shared.instance_lock import InstanceLock
 
 INIT = ["client", "init", "north", "--name", "north", "--archive", "dicom", "--labels", "labels.csv"]
 
@@ -104,3 +106,15 @@ def test_another_authority_is_asked_about_again(tmp_path: Path, capsys: pytest.C
     capsys.readouterr()
     assert run(["client", "join", "north", str(path)]) == 2
     assert "give --fingerprint" in capsys.readouterr().err
+
+
+def test_a_running_node_must_be_restarted_to_take_a_renewal(capsys: pytest.CaptureFixture[str]) -> None:
+    consortium = prepared()
+    join = ["client", "join", "north", "e.json", "--fingerprint", consortium.fingerprint]
+    assert run(join) == 0
+    assert "then: fedcad client start north" in capsys.readouterr().out
+    folder = Hospital.load(Path("north")).run
+    folder.mkdir(exist_ok=True)
+    with InstanceLock(folder / LOCK_FILE, "the node"):
+        assert run(join) == 0
+    assert "restart it: fedcad client stop north" in capsys.readouterr().out
