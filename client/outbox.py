@@ -44,8 +44,9 @@ class Outbox:
     def admit(self, plan: RoundPlan) -> Objection | None:
         """Decide whether a plan may be answered, and remember it as the one of its round, attempt and stage.
 
-        Work outside the rounds is always admitted and never stored: it releases nothing but statistics, and
-        the same each time. It comes after all rounds, so that it closes those of which there are answers.
+        Work outside the rounds is admitted unless a higher attempt has begun, and never stored: it releases
+        nothing but statistics, and the same each time. It comes after all rounds, so that it closes those of
+        which there are answers. Of an earlier attempt it would take back the site's state and its result.
 
         Args:
             plan: Verified to come from the coordinator, for this site and this study. It is also the receipt
@@ -59,10 +60,10 @@ class Outbox:
             CheckpointError: What the site remembers is damaged.
         """
         attempt, closed = self._close(plan)
+        if plan.attempt < attempt or 0 < plan.round <= closed:
+            return "closed-round"
         if plan.round == 0:
             return None
-        if plan.attempt < attempt or plan.round <= closed:
-            return "closed-round"
         path = self._path(plan, "plan")
         if path.exists():
             return None if path.read_text() == plan.identity else "other-plan"

@@ -23,7 +23,7 @@ NAME = "test.json"
 
 
 def deliver(
-    contract: Contract, channel: Channel, model: Tensor, *, selected: Mapping[str, int]
+    contract: Contract, channel: Channel, model: Tensor, *, selected: Mapping[str, int], attempt: int = 1
 ) -> dict[str, Any]:
     """Send the selected model to every site that is ready, and gather its test.
 
@@ -32,6 +32,7 @@ def deliver(
         channel: To its sites.
         model: The selected parameters, shape (layout.size,).
         selected: For each site, its last counted round of the selected version.
+        attempt: The study's present attempt; sites answer no earlier one.
 
     Returns:
         Plain data: ``sites`` (name → cases and metrics), ``union`` (of all of them), ``without`` (name →
@@ -41,7 +42,8 @@ def deliver(
     infos = {name: answer for name, answer in answers.items() if isinstance(answer, SiteInfo)}
     without = {name: answer.reason for name, answer in answers.items() if isinstance(answer, Lost)}
     vectors = {"model": model.numpy()}
-    plans = test_plans(contract, vectors, {site: selected.get(site, 0) for site in infos})
+    rounds = {site: selected.get(site, 0) for site in infos}
+    plans = test_plans(contract, vectors, rounds, attempt=attempt)
     found: dict[str, NDArray[np.int64]] = {}
     family = statistics_for(contract.study)
     for reply in channel.ask(plans, vectors, contract.study.participation.deadline_s):

@@ -71,16 +71,20 @@ def _run(
         folder.want(Wanted.STOPPED, str(error))
         return
     if checkpoint.is_finished:
-        _finish(folder, contract, checkpoint, channel=channel)
+        _finish(folder, contract, checkpoint, channel=channel, attempt=store.attempts().number)
     elif _wanted(folder) is Wanted.STOPPED:
         write_outcome(folder.path, checkpoint, contract.layout, stopped=STOPPED_BY_HAND)
 
 
-def _finish(folder: StudyFolder, contract: Contract, checkpoint: Checkpoint, *, channel: SiteChannel) -> None:
+def _finish(
+    folder: StudyFolder, contract: Contract, checkpoint: Checkpoint, *, channel: SiteChannel, attempt: int
+) -> None:
     """Deliver the model once, then say that the study is complete: killed in between, it delivers again."""
     if not (folder.path / DELIVERY).exists():
         selected = counted_up_to(folder.path / LOG, checkpoint.selection.version)
-        write_delivery(folder.path, deliver(contract, channel, checkpoint.selection.model, selected=selected))
+        model = checkpoint.selection.model
+        delivery = deliver(contract, channel, model, selected=selected, attempt=attempt)
+        write_delivery(folder.path, delivery)
     write_outcome(folder.path, checkpoint, contract.layout)
 
 

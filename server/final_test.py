@@ -90,13 +90,16 @@ def counted_up_to(log: Path, version: int) -> dict[str, int]:
     return found
 
 
-def test_plans(contract: Contract, models: Vectors, selected: Mapping[str, int]) -> dict[str, RoundPlan]:
+def test_plans(
+    contract: Contract, models: Vectors, selected: Mapping[str, int], *, attempt: int = 1
+) -> dict[str, RoundPlan]:
     """Return each site's plan for testing models.
 
     Args:
         contract: The study.
         models: What comes along.
         selected: For each site, its last counted round of the version that is tested.
+        attempt: The study's present attempt; sites answer no earlier one.
     """
     broadcast_hash = hash_of_vectors(dict(models))
     return {
@@ -104,6 +107,7 @@ def test_plans(contract: Contract, models: Vectors, selected: Mapping[str, int])
             study_hash=contract.study_hash,
             site=site,
             round=0,
+            attempt=attempt,
             work=("test",),
             broadcast_hash=broadcast_hash,
             selected_round=round_number,

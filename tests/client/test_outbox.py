@@ -123,10 +123,22 @@ def test_a_restored_coordinator_is_answered_in_a_new_attempt_alone(outbox, tmp_p
     assert outbox.answer_to(plan(2, 2)) == again
     assert outbox.admit(plan(3, 2)) is None
     assert outbox.admit(plan(2, 2)) == "closed-round"
-    assert outbox.admit(plan(0, 1, work=("validate",))) is None
+    assert outbox.admit(plan(0, 1, work=("validate",))) == "closed-round"
     assert outbox.admit(plan(3, 2)) is None
     outbox.admit(plan(4, 2))
     assert files(tmp_path) == ["closed.json", "update.plan"]
+
+
+@pytest.mark.parametrize("work", [("validate",), ("test",)])
+def test_old_work_outside_the_rounds_is_not_done_again_in_a_later_attempt(outbox, work):
+    """A relay that kept the plan could take back the site's state, and the model that it was given."""
+    old = plan(0, last=3, work=work)
+    assert outbox.admit(old) is None
+    assert outbox.admit(plan(2, attempt=2, last=1)) is None
+    kept = outbox.keep(plan(2, attempt=2, last=1), answer())
+    assert outbox.admit(old) == "closed-round"
+    assert outbox.answer_to(plan(2, attempt=2, last=1)) == kept
+    assert outbox.admit(plan(0, attempt=2, last=2, work=work)) is None
 
 
 def test_work_outside_the_rounds_is_not_stored_and_before_all_rounds_closes_none(outbox, tmp_path):

@@ -22,6 +22,7 @@ from fedcad.server.submission import Submission, submit
 from fedcad.shared.errors import CheckpointError, IdentityError
 from fedcad.shared.flower_internals import grid
 from fedcad.shared.flower_internals.grid import UNREADABLE
+from fedcad.shared.flower_records import read_plan
 
 
 @pytest.fixture(autouse=True)
@@ -198,3 +199,14 @@ def test_the_bound_on_answers_has_room_for_an_honest_one(tmp_path: Path) -> None
     world = World(tmp_path, evaluation={"bootstrap_replicates": 50})
     sent = sum(value.nbytes for value in (world.contract.initial.numpy(),))
     assert sent + 2**20 < deployment.largest_answer(world.contract) < sent + 2**27
+
+
+def test_the_delivery_is_of_the_present_attempt(tmp_path: Path) -> None:
+    """Sites answer nothing of an earlier one: a relay could otherwise deliver an older model again."""
+    world = World(tmp_path)
+    (world.folder.path / "checkpoints").mkdir()
+    (world.folder.path / "checkpoints" / "attempt.json").write_text('{"attempt": 3}')
+    world.serve()
+    for node in world.nodes:
+        plan = read_plan(node.asked[-1])[0]
+        assert (plan.work, plan.attempt) == (("test",), 3)
