@@ -102,7 +102,7 @@ def is_online(consortium) -> bool:
 
 
 def status_of(address: str, path: str, consortium) -> int:
-    context = ssl.create_default_context(cafile=str(consortium.ca_certificate, consortium.executor_secret))
+    context = ssl.create_default_context(cafile=str(consortium.ca_certificate))
     try:
         with urllib.request.urlopen(f"https://{address}{path}", context=context, timeout=10) as answer:
             return int(answer.status)
