@@ -273,4 +273,7 @@ class MessageTasks:
             del self._living[task_id]
             self._launcher.reconcile()
             if state.finish_task(task_id, SubStatus.FAILED, "the process of the message was killed"):
-                state._on_task_tokens_expired(state.get_tasks(task_ids=[task_id]))
+                tasks = state.get_tasks(task_ids=[task_id])
+                # flwr answers for fetched messages only, and waits for ever where one was not fetched yet.
+                state.get_messages_legacy(run_ids=[task.run_id for task in tasks], is_reply=False)
+                state._on_task_tokens_expired(tasks)

@@ -1,20 +1,36 @@
 import ast
 import inspect
+import os
 import types
 
 import flwr.supernode.fleet_http_connection as fleet_connection
 import flwr.supernode.start_client_internal as node_loop
 import httpx
 import pytest
+from flwr.app import RecordDict
+from flwr.app.message.message import make_message
+from flwr.app.metadata import Metadata
+from flwr.common.constant import ErrorCode
 from flwr.proto.fab_pb2 import GetFabRequest
 from flwr.proto.run_pb2 import Run
+from flwr.supercore.constant import TaskType
+from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supernode.cli.flower_supernode import SuperNodeLifespanConfig, _start_supernode_http_api
 from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.nodestate import NodeStateFactory
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
-from fedcad.shared.flower_internals.node import NodeSettings, _client_class, _lifespan, _patient
+from fedcad.shared.flower_environment import flower_environment
+from fedcad.shared.flower_internals.node import (
+    MessageTasks,
+    NodeSettings,
+    _client_class,
+    _lifespan,
+    _patient,
+)
 
 OURS = "a" * 64
+RUN = 7
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +163,30 @@ def test_the_loop_asks_for_the_run_then_the_bundle_and_verifies_before_it_reads_
     ]
     places = [source.index(part) for part in order]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("is_fetched", [False, True])
+def test_a_killed_process_is_answered_for_whether_or_not_it_had_fetched_its_message(
+    is_fetched, tmp_path, monkeypatch
+):
+    """Killed before that, flwr has no answer, and the node would wait for one for ever."""
+    monkeypatch.setenv("PATH", flower_environment(tmp_path, os.environ)["PATH"])
+    objects = ObjectStoreFactory()
+    state = NodeStateFactory(objectstore_factory=objects).state()
+    metadata = Metadata(RUN, "", 1, 2, "", "", 1.0e9, 3600.0, "query.ready")
+    message = make_message(metadata=metadata, content=RecordDict())
+    node_loop._insert_message(message, state, objects.store())
+    state.store_run(Run(run_id=RUN))
+    state.create_task(TaskType.CLIENT_APP, RUN)
+    tasks = MessageTasks("127.0.0.1:1")
+    tasks.start_pending(state)
+    if is_fetched:
+        assert len(state.get_messages_legacy(run_ids=[RUN], is_reply=False)) == 1
+        state.record_message_processing_start(message.metadata.message_id)
+    ((_, process),) = tasks._living.values()
+    process.kill()
+    process.wait()
+    tasks.mind()
+    (reply,) = state.get_messages_legacy(is_reply=True)
+    assert reply.metadata.reply_to_message_id == message.metadata.message_id
+    assert reply.error.code == ErrorCode.CLIENT_APP_CRASHED
