@@ -12,7 +12,7 @@ from fedcad.shared.atomic_files import write_bytes
 from fedcad.shared.errors import CheckpointError
 
 MOST_NEW_ATTEMPTS = 3
-"""New attempts for one round; a site that refuses them all is left out as refused."""
+"""New attempts for which one site may be the reason while a process runs; then it only counts as refusing."""
 OUTDATED = frozenset({"closed-round", "other-plan"})
 """A site's objections to a plan of an attempt that is over."""
 

@@ -5,6 +5,7 @@ the incoming parameters and then trains, so that version r is validated during r
 """
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,9 +46,10 @@ class Collected:
     attempt: int = 1
 
     @property
-    def is_outdated(self) -> bool:
-        """Whether a site has closed the attempt to which the plans belong."""
-        return any(part.status is Status.REFUSED and part.reason in OUTDATED for part in self.participation)
+    def outdated(self) -> list[str]:
+        """Names of the sites that say that they have closed the attempt to which the plans belong."""
+        refused = [part for part in self.participation if part.status is Status.REFUSED]
+        return [part.site for part in refused if part.reason in OUTDATED]
 
     @property
     def counted(self) -> list[str]:
@@ -83,6 +85,7 @@ class StudyRun:
         self._log = log
         self._conduct = conduct or AtOnce()
         self._attempts = store.attempts()
+        self._begun_for: Counter[str] = Counter()
         self._algorithm = algorithm_for(contract.study.algorithm)
         self._statistics = statistics_for(contract.study)
 
@@ -172,13 +175,18 @@ class StudyRun:
     def _collect(
         self, checkpoint: Checkpoint, cohort: Cohort, number: int, work: tuple[Work, ...]
     ) -> Collected:
-        """Try a round, in a new attempt where sites have closed the one that it belongs to."""
-        for _ in range(MOST_NEW_ATTEMPTS):
+        """Try a round, in a new attempt where sites have closed the one that it belongs to.
+
+        Every site trains anew in each attempt, so none is believed more often than a restored coordinator
+        can need: one that always says so would make the others release several updates a round.
+        """
+        while True:
             collected = self._try(checkpoint, cohort, number, work)
-            if not collected.is_outdated:
+            believed = [site for site in collected.outdated if self._begun_for[site] < MOST_NEW_ATTEMPTS]
+            if not believed:
                 return collected
+            self._begun_for.update(believed)
             self._attempts.begin_another()
-        return self._try(checkpoint, cohort, number, work)
 
     def _try(self, checkpoint: Checkpoint, cohort: Cohort, number: int, work: tuple[Work, ...]) -> Collected:
         """Send plans to the cohort and add up what comes back, as it comes back.

@@ -22,6 +22,7 @@ from study_factory import (
     make_study,
 )
 
+from fedcad.server.attempts import MOST_NEW_ATTEMPTS
 from fedcad.server.channel import FIRST_READY_S, Lost, Reply
 from fedcad.server.checkpoint import Checkpoint, CheckpointStore, Selection
 from fedcad.server.cohort import LATE_READY_S
@@ -664,3 +665,36 @@ def test_single_updates_reach_an_algorithm_that_needs_them(tmp_path: Path) -> No
     assert bits_of(one) == bits_of(other)
     mean = make_run(tmp_path / "3", contract, DirectChannel(make_sites(contract))).run()
     assert not torch.equal(one.state["model"], mean.state["model"])
+
+
+@pytest.mark.parametrize("code", ["closed-round", "other-plan"])
+def test_a_site_that_always_says_that_a_round_is_over_costs_the_others_little(
+    tmp_path: Path, code: Any
+) -> None:
+    """Each attempt makes every other site train, and release, once more."""
+    contract = make_contract(rounds=4, participation=quorum(2))
+    always = {
+        ("a", number): lambda plan, update: Refusal(plan=plan.identity, site="a", code=code)
+        for number in range(5)
+    }
+    channel = DirectChannel(make_sites(contract), always)
+    final = make_run(tmp_path, contract, channel).run()
+    assert final.is_finished
+    assert len([plan for name, plan in channel.plans if name == "b" and plan.round]) == 4 + MOST_NEW_ATTEMPTS
+    assert all(
+        part["status"] == "refused" for event in rounds_of(tmp_path) for part in event["participation"][:1]
+    )
+
+
+def test_every_site_may_say_that_a_round_is_over_after_a_restore(tmp_path: Path) -> None:
+    """A site answers the first attempt that is newer than all that it knows, here the third."""
+
+    def until_third(plan: RoundPlan, update: Update) -> Answer:
+        refusal = Refusal(plan=plan.identity, site=plan.site, code="closed-round")
+        return update if plan.attempt >= 3 else refusal
+
+    contract = make_contract()
+    channel = DirectChannel(make_sites(contract), {(name, 1): until_third for name in "abc"})
+    make_run(tmp_path, contract, channel).run()
+    assert rounds_of(tmp_path)[0]["attempt"] == 3
+    assert {part["status"] for part in rounds_of(tmp_path)[0]["participation"]} == {"counted"}
