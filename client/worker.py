@@ -78,31 +78,41 @@ def serve(
         with connection:
             connection.settimeout(PATIENCE_S)
             try:
-                _answer(connection, studies, largest_bytes)
+                goes_on = _answer(connection, studies, largest_bytes)
             except StopRequested:
                 _LOG.info("stopped inside a round; its checkpoint is kept")
                 return
+        if not goes_on:
+            _LOG.error("the GPU failed; the next message starts a worker anew")
+            return
 
 
-def _answer(connection: socket.socket, studies: Studies, largest_bytes: int) -> None:
-    """Answer one connection; whatever goes wrong is told by its kind, and does not end the worker."""
+def _answer(connection: socket.socket, studies: Studies, largest_bytes: int) -> bool:
+    """Answer one connection; whatever goes wrong is told by its kind, and does not end the worker.
+
+    Returns:
+        Whether this process can go on: after an error of a GPU, CUDA fails in it whatever is asked.
+    """
+    goes_on = True
     try:
         check_peer(connection)
         message = receive_message(connection, largest_bytes=largest_bytes)
         if message is None:
-            return
+            return True
         answer = studies.answer(message)
         del message
     except StopRequested:
         raise
     except Exception as error:  # noqa: BLE001 - the process boundary
         answer = WorkerMessage("error", {"reason": withhold_reason(error)})
+        goes_on = not isinstance(error, torch.AcceleratorError)
     try:
         _send(connection, answer)
     except OSError as error:
         _LOG.warning(
             "an answer could not be handed over (%s); it can be asked for again", type(error).__name__
         )
+    return goes_on
 
 
 def _send(connection: socket.socket, answer: WorkerMessage | Path) -> None:

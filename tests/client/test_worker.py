@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,9 +14,11 @@ from io import BytesIO
 import joined_site
 import numpy as np
 import pytest
+import torch
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 
 from fedcad.client.app import SOCKET_KEY, make_client_app, to_worker
+from fedcad.client.worker import StopSignal, serve
 from fedcad.client.worker_keeper import WorkerKeeper, worker_command
 from fedcad.client.worker_protocol import WorkerMessage, connect, read_frame, receive_message, send_message
 from fedcad.client.worker_studies import Interruption, Keys, Studies
@@ -25,10 +28,16 @@ from fedcad.shared.messages import SiteInfo, Update
 
 SAVES_EVERY_STEP = """
 import sys
-from functools import partial
 from fedcad.client import worker
-worker.Interruption = partial(worker.Interruption, checkpoint_s=0.0)
+from fedcad.client.worker_studies import Interruption
+worker.Interruption = lambda _, is_stopping: Interruption(0.0, is_stopping)
 sys.exit(worker.main(sys.argv[1:]))
+"""
+HANDED = """
+import os, sys
+from fedcad.client import worker
+os.dup2(int(sys.argv[1]), worker.LISTENER)
+sys.exit(worker.main(sys.argv[2:]))
 """
 LONG = {"optimizer": {"name": "adam", "learning_rate": 0.01}, "batch_size": 8, "local_steps": 120}
 
@@ -185,6 +194,7 @@ def test_stopped_with_its_client_it_saves_and_the_next_one_goes_on(joined):
 PARENT = """
 import sys
 from pathlib import Path
+from fedcad.client.worker import StopSignal, serve
 from fedcad.client.worker_keeper import *
 keeper = WorkerKeeper(Path(sys.argv[1]), command=worker_command(Path(sys.argv[2])), log=Path(sys.argv[3]))
 while keeper.worker is None:
@@ -212,3 +222,43 @@ def test_orphan_ends_by_itself(tmp_path):
         assert select.select([descriptor], [], [], 60)[0]
         os.close(descriptor)
     assert "asked to stop" in (hospital.logs / "worker.jsonl").read_text()
+
+
+class Answers:
+    """Studies of which each message brings the next of some errors."""
+
+    def __init__(self, *errors):
+        self.errors = list(errors)
+
+    def answer(self, message):
+        raise self.errors.pop(0)
+
+
+def test_after_an_error_of_the_gpu_the_worker_answers_and_ends(tmp_path):
+    """CUDA fails in a process after its first such error; a shortage of memory is none."""
+    studies = Answers(
+        ValueError(), torch.OutOfMemoryError(), torch.AcceleratorError("CUDA error: launch failed")
+    )
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as worker:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        ends = worker.submit(serve, listener, studies, StopSignal(), idle_s=60.0, largest_bytes=10**6)
+        for kind in ("ValueError", "OutOfMemoryError", "AcceleratorError"):
+            assert not ends.done()
+            with connect(tmp_path / "s") as connection:
+                send_message(connection, WorkerMessage("train"))
+                assert kind in receive_message(connection).texts["reason"]
+        ends.result(60)
+    assert studies.errors == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_worker_does_not_start_on_a_device_that_is_not_there(tmp_path):
+    hospital, _ = joined_site.join_site(tmp_path, device="cuda")
+    with socket.socket(socket.AF_UNIX) as listener:
+        command = [sys.executable, "-c", HANDED, str(listener.fileno()), str(hospital.folder)]
+        ended = subprocess.run(command, pass_fds=[listener.fileno()], timeout=100, check=False)
+    assert ended.returncode == 1
+    said = [json.loads(line) for line in (hospital.logs / "worker.jsonl").read_text().splitlines()]
+    assert said[-1]["text"].startswith("the training worker cannot run: site.yaml: device: got cuda; torch ")
+    assert said[-1]["text"].endswith("set device: cpu")

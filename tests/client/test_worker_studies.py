@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 import joined_site
 import numpy as np
 import pytest
+import torch
 
 from fedcad.client import worker_studies
 from fedcad.client.round_checkpoint import StopRequested
+from fedcad.client.workbench import Workbench
 from fedcad.client.worker_protocol import WorkerMessage, read_frame
 from fedcad.client.worker_studies import Interruption, Keys, Studies
-from fedcad.shared.errors import CheckpointError, ProtocolError
+from fedcad.shared.errors import CheckpointError, ConfigError, DeviceMemoryError, ProtocolError
 from fedcad.shared.messages import Refusal, SiteInfo, Update
 from fedcad.shared.signing import SigningKey
 
@@ -223,3 +225,37 @@ def test_full_disk_is_said_before_training(make, coordinator, contract, monkeypa
     monkeypatch.setattr(worker_studies.Node, "answer", lambda *_: pytest.fail("began"))
     with pytest.raises(CheckpointError, match="MB free"):
         studies.answer(coordinator.train(contract))
+
+
+def test_memory_of_a_gpu_that_does_not_suffice_is_told_and_the_next_message_builds_anew(
+    make, coordinator, contract, monkeypatch
+):
+    studies, asked = make(), coordinator.train(contract)
+    studies.answer(coordinator.ready(contract))
+    opened = []
+    real = Workbench.__init__
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of")
+
+    def counted(bench, terms, **more):
+        opened.append(more)
+        real(bench, terms, **more)
+
+    monkeypatch.setattr(Workbench, "__init__", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.functional, "cross_entropy", full)
+        with pytest.raises(DeviceMemoryError, match=r"asked for 2.00 GiB more.*smaller training.batch_size"):
+            studies.answer(asked)
+    assert opened == []
+    assert isinstance(coordinator.update(read(studies.answer(asked))), Update)
+    assert opened == [{"device": torch.device("cpu")}]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_device_of_the_site_that_is_not_there_is_refused_at_the_start(joined):
+    hospital, coordinator = joined
+    keys = Keys(hospital.signing_key(), coordinator.key.public)
+    site = hospital.site.model_copy(update={"device": "cuda:1"})
+    with pytest.raises(ConfigError, match=r"site.yaml: device: got cuda:1; .*set device: cpu"):
+        Studies(site, hospital.folder, keys, interruption=UNDISTURBED)
