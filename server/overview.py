@@ -9,6 +9,7 @@ from typing import Any
 from cryptography import x509
 
 from fedcad.server.consortium import Consortium
+from fedcad.server.printable import printable
 from fedcad.server.study_folder import StudyFolder, is_locked, newest_studies
 from fedcad.server.study_state import StudyView, view_of
 from fedcad.server.study_wording import in_words
@@ -147,9 +148,15 @@ def _coordinator_from(plain: dict[str, Any]) -> CoordinatorView:
         pid=int(plain["pid"]),
         started=datetime.fromisoformat(str(plain["started"])).timestamp(),
         problem=str(plain.get("problem", "")),
-        processes={str(name): str(each["state"]) for name, each in plain.get("processes", {}).items()},
+        processes={str(name): _state_of(each) for name, each in plain.get("processes", {}).items()},
         troubles={name: str(run.get("reason", "")) for name, run in runs.items() if run.get("failures")},
     )
+
+
+def _state_of(process: dict[str, Any]) -> str:
+    """Return a process's state; where it is not running, with the last error that it printed."""
+    state, error = str(process["state"]), str(process.get("last_error", ""))
+    return state if state == "running" or not error else f"{state} ({printable(error)})"
 
 
 def _read_certificates(

@@ -20,6 +20,7 @@ from typing import Any
 
 from fedcad.server.consortium import Consortium
 from fedcad.server.flower_control import CONTROL_HEADER, control_token
+from fedcad.shared.errors import FedCADError, UnsupportedError
 from fedcad.shared.secret_files import read_secret
 from fedcad.shared.supervision import die_with_supervisor
 
@@ -171,7 +172,7 @@ def serve(
         ready: Told the public and the control port once both are bound.
 
     Raises:
-        OSError: An address cannot be bound.
+        UnsupportedError: An address cannot be used.
         IdentityError: The executor's secret cannot be read, or others can read it.
     """
     import uvicorn
@@ -206,8 +207,15 @@ def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind((host, port))
-    bound.listen(_BACKLOG)
+    try:
+        bound.bind((host, port))
+        bound.listen(_BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise UnsupportedError(
+            f"{host}:{port} of this machine cannot be used ({error.strerror}); stop what listens there, "
+            "or set another port in consortium.yaml"
+        ) from error
     bound.set_inheritable(False)
     return bound
 
@@ -215,7 +223,11 @@ def _bind(host: str, port: int) -> socket.socket:
 def main(folder: Path) -> None:
     """Serve the consortium of a folder."""
     die_with_supervisor()
-    serve(SuperLinkPlaces.of(Consortium.load(folder)))
+    try:
+        serve(SuperLinkPlaces.of(Consortium.load(folder)))
+    except FedCADError as error:
+        # The supervisor shows the last line of this level; a traceback would say nothing to a person.
+        sys.exit(f"ERROR {error}")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,17 @@ def test_a_running_coordinator_and_its_troubles(home: Consortium) -> None:
     assert "exit 1" in overview.studies[0].reason
 
 
+def test_a_process_that_does_not_run_says_why(home: Consortium) -> None:
+    waits = {"state": "waiting to start", "last_error": "port in use"}
+    with InstanceLock(home.run / "supervisor.lock", "it"):
+        say_running(home, processes={"superlink": waits, "superexec": waits | {"state": "running"}})
+        coordinator = overview_of(home.folder, NOW).coordinator
+    assert coordinator.processes == {
+        "superlink": "waiting to start (port in use)",
+        "superexec": "running",
+    }
+
+
 def test_only_the_newest_version_of_a_study_counts(home: Consortium) -> None:
     add_study(home)
     (home.studies / "small" / "v0002").mkdir()

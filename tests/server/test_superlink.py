@@ -1,4 +1,7 @@
 import asyncio
+import socket
+import subprocess
+import sys
 
 import pytest
 from consortium_processes import make_consortium
@@ -174,3 +177,24 @@ def test_flower_is_told_to_authenticate_nodes_and_to_install_nothing(tmp_path):
     assert "--insecure" not in arguments
     secret = (consortium.keys / "superexec.secret").read_text()
     assert not any(secret in argument for argument in arguments)
+
+
+def test_a_port_in_use_is_said_in_a_line_that_a_person_can_act_on(tmp_path) -> None:
+    consortium = make_consortium(tmp_path / "c")
+    host, port = split_address(consortium.config.listen)
+    with socket.socket() as other:
+        other.bind((host, port))
+        other.listen()
+        done = subprocess.run(
+            [sys.executable, "-m", "fedcad.server.superlink", str(consortium.folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"ERROR {host}:{port} of this machine cannot be used (Address already in use); "
+        "stop what listens there, or set another port in consortium.yaml"
+    )
+    assert "Traceback" not in done.stderr
