@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 def program(hospital: Hospital, folder: Path) -> Program:
     """Return the node as a program."""
     environment = flower_environment(hospital.flower_home, os.environ, proxy=hospital.site.proxy)
-    command = (sys.executable, "-m", "fedcad.client.supernode", str(folder.resolve()))
+    command = (sys.executable, "-P", "-m", "fedcad.client.supernode", str(folder.resolve()))
     return Program(NODE, command, environment)
 
 
@@ -74,6 +74,7 @@ class Node:
                 self._hospital.socket,
                 command=worker_command(self._folder),
                 log=self._hospital.logs / "worker.log",
+                environment=self._child.program.environment,
             ) as keeper,
         ):
             self._say(f"FedCAD {__version__}: node of {self._hospital.site.name} starts")

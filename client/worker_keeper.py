@@ -179,8 +179,8 @@ class _Worker:
 
 
 def worker_command(site_folder: Path) -> list[str]:
-    """Return the command of a site's training worker."""
-    return [sys.executable, "-m", "fedcad.client.worker", str(site_folder.resolve())]
+    """Return the command of a site's training worker; it loads no code from where the client was started."""
+    return [sys.executable, "-P", "-m", "fedcad.client.worker", str(site_folder.resolve())]
 
 
 def _listen(path: Path) -> socket.socket:

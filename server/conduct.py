@@ -6,6 +6,9 @@ from typing import Protocol
 
 from fedcad.server.participation import Participation
 
+PAUSE_S = 10.0
+"""Between two tries of a round below its quorum."""
+
 
 class Conduct(Protocol):
     """Asked between rounds."""
@@ -48,8 +51,8 @@ class Patient:
         show: Callable[[str, Sequence[str], float], None],
         *,
         wait_s: float,
-        pause_s: float = 10.0,
         clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Set the limits.
@@ -58,15 +61,15 @@ class Patient:
             is_wanted: Whether the study is still wanted running.
             show: Told why it waits, for which sites, and until when (seconds since 1970).
             wait_s: Seconds after which waiting ends; they begin again once a round has closed.
-            pause_s: Seconds between two tries.
-            clock: Seconds since 1970.
+            clock: Seconds since 1970, for what is shown.
+            timer: Seconds that never go back and never jump: a clock that is set must not end a study.
             sleep: Waits so many seconds.
         """
         self._is_wanted = is_wanted
         self._show = show
         self._wait_s = wait_s
-        self._pause_s = pause_s
         self._clock = clock
+        self._timer = timer
         self._sleep = sleep
         self._since: float | None = None
 
@@ -80,11 +83,11 @@ class Patient:
 
     def waits(self, reason: str, absent: Sequence[Participation]) -> bool:
         """Show the reason and pause, unless the limit has passed."""
-        now = self._clock()
+        now = self._timer()
         self._since = now if self._since is None else self._since
-        until = self._since + self._wait_s
-        if now >= until:
+        left = self._since + self._wait_s - now
+        if left <= 0:
             return False
-        self._show(reason, [part.site for part in absent], until)
-        self._sleep(min(self._pause_s, until - now))
+        self._show(reason, [part.site for part in absent], self._clock() + left)
+        self._sleep(min(PAUSE_S, left))
         return True

@@ -62,6 +62,9 @@ def submit(studies: Path, contract: Contract, submission: Submission) -> StudyFo
 def amend(studies: Path, contract: Contract, submission: Submission) -> StudyFolder:
     """Make a new version of a study and stop the one before; its results stay.
 
+    Guarantees:
+        At no moment, also after kill -9, are two versions wanted running; amend again where none is.
+
     Raises:
         ConfigError: There is no study of that name, or nothing has changed.
     """
@@ -73,9 +76,7 @@ def amend(studies: Path, contract: Contract, submission: Submission) -> StudyFol
         raise ConfigError(f"the contract is that of {found.title}; nothing would change")
     version = found.version + 1
     path = found.path.with_name(f"v{version:04d}")
-    made = _make(path, contract, submission, previous=before.study_hash)
-    found.want(Wanted.STOPPED, f"amended: {made.title} takes its place")
-    return made
+    return _make(path, contract, submission, previous=before.study_hash, replaced=found)
 
 
 def differences(before: StudyConfig, after: StudyConfig) -> list[str]:
@@ -88,7 +89,14 @@ def _newest(studies: Path, name: str) -> StudyFolder | None:
     return {folder.name: folder for folder in newest_studies(studies)}.get(name)
 
 
-def _make(path: Path, contract: Contract, submission: Submission, *, previous: str | None) -> StudyFolder:
+def _make(
+    path: Path,
+    contract: Contract,
+    submission: Submission,
+    *,
+    previous: str | None,
+    replaced: StudyFolder | None = None,
+) -> StudyFolder:
     """Write everything beside, then rename: a study is there whole or not at all."""
     quorum = contract.study.participation.quorum
     if len(submission.sites) < quorum:
@@ -104,6 +112,8 @@ def _make(path: Path, contract: Contract, submission: Submission, *, previous: s
     seal = _seal(path, contract, submission, previous)
     write_bytes(beside / SEAL, sign_seal(seal, submission.key).text().encode())
     StudyFolder(beside).want(Wanted.RUNNING)
+    if replaced is not None:
+        replaced.want(Wanted.STOPPED, f"amended: {StudyFolder(path).title} takes its place")
     try:
         beside.rename(path)
     except OSError as error:

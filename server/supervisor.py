@@ -40,7 +40,7 @@ def programs(consortium: Consortium, folder: Path) -> list[Program]:
     environment["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = _POLL_TASKS_S
     modules = {"superlink": "fedcad.server.superlink", "superexec": "fedcad.server.executor"}
     return [
-        Program(name, (sys.executable, "-m", module, str(folder.resolve())), environment)
+        Program(name, (sys.executable, "-P", "-m", module, str(folder.resolve())), environment)
         for name, module in modules.items()
     ]
 

@@ -7,6 +7,7 @@ import pytest
 from consortium_processes import make_consortium, make_site
 
 from fedcad.client.supervisor import LOCK_FILE, Node, program
+from fedcad.client.worker_keeper import worker_command
 from fedcad.shared.errors import ConfigError, IdentityError, UnsupportedError
 from fedcad.shared.instance_lock import InstanceLock
 
@@ -54,3 +55,18 @@ def test_folders_that_cannot_be_a_node_are_refused(tmp_path):
 def test_the_supervisor_loads_neither_torch_nor_flwr():
     code = "import sys; import fedcad.client.supervisor; print('torch' in sys.modules, 'flwr' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "False"]
+
+
+def test_no_code_is_loaded_from_where_the_node_was_started(hospital, tmp_path, monkeypatch):
+    """The folder may be one into which others write, such as an import folder of the PACS."""
+    for name in ("json", "torch", "httpx", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('code from the working folder ran')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    node = program(hospital, hospital.folder)
+    assert "PYTHONPATH" not in node.environment
+    for command in (node.command, worker_command(hospital.folder)):
+        code = "import json, sys; print(sys.path)"
+        told = [*command[: command.index("-m")], "-c", code]
+        found = subprocess.run(told, env=node.environment, capture_output=True, text=True, check=True)
+        assert str(tmp_path) not in found.stdout.replace(str(hospital.folder), "")

@@ -223,7 +223,7 @@ def test_works_from_a_thread(tmp_path):
 
 
 def test_command_names_the_module_and_the_folder(tmp_path):
-    assert worker_command(tmp_path)[1:] == ["-m", "fedcad.client.worker", str(tmp_path)]
+    assert worker_command(tmp_path)[1:] == ["-P", "-m", "fedcad.client.worker", str(tmp_path)]
 
 
 def test_keeper_imports_no_torch():

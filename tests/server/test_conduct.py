@@ -9,6 +9,7 @@ ABSENT = (Participation("b", Status.LOST, "not connected"), Participation("c", S
 class Time:
     def __init__(self) -> None:
         self.now = 1000.0
+        self.set_by = 0.0
         self.slept: list[float] = []
 
     def sleep(self, seconds: float) -> None:
@@ -21,7 +22,8 @@ def patient(time: Time, shown: list[tuple[str, list[str], float]], wait_s: float
         lambda: True,
         lambda reason, sites, until: shown.append((reason, list(sites), until)),
         wait_s=wait_s,
-        clock=lambda: time.now,
+        clock=lambda: time.now + time.set_by,
+        timer=lambda: time.now,
         sleep=time.sleep,
     )
 
@@ -47,6 +49,17 @@ def test_a_closed_round_begins_the_limit_anew() -> None:
     time.now += 100.0
     assert conduct.waits("too few", ABSENT)
     assert shown[-1][2] == 1135.0
+
+
+def test_a_clock_that_is_set_ends_no_wait_and_prolongs_none() -> None:
+    time, shown = Time(), []
+    conduct = patient(time, shown)
+    conduct.waits("too few", ABSENT)
+    time.set_by = 86400.0
+    assert conduct.waits("too few", ABSENT)
+    assert shown[-1][2] == 1025.0 + 86400.0
+    time.set_by = -86400.0
+    assert [conduct.waits("too few", ABSENT) for _ in range(2)] == [True, False]
 
 
 def test_no_limit_of_zero_waits() -> None:

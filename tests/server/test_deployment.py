@@ -12,7 +12,7 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from site_grid import KEYS, Node, SiteGrid
 from study_factory import DirectChannel, make_contract, make_run, make_sites
 
-from fedcad.server import deployment, site_channel
+from fedcad.server import conduct, deployment, site_channel
 from fedcad.server.consortium import Consortium, make_config
 from fedcad.server.deployment import members_of, serve_study
 from fedcad.server.enrolment import enrol, revoke
@@ -125,9 +125,10 @@ def test_a_study_waits_below_its_quorum_and_goes_on_when_a_site_is_back(
             world.grid.offline = set()
             show(reason, sites, until)
 
-        return patient(is_wanted, showing, wait_s=wait_s, pause_s=0.01)
+        return patient(is_wanted, showing, wait_s=wait_s)
 
     monkeypatch.setattr(deployment, "Patient", quick_patience)
+    monkeypatch.setattr(conduct, "PAUSE_S", 0.01)
     outcome = world.serve()
     assert outcome is not None
     assert outcome["status"] == "completed"

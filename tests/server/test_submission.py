@@ -1,8 +1,10 @@
 """Submitting and amending: whole or absent, sealed, never over something else."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -107,3 +109,35 @@ def test_killed_before_the_renaming_there_is_no_study(
     assert all_studies(tmp_path) == []
     submit(tmp_path, make_contract(), SUBMISSION)
     assert len(all_studies(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_killed_while_amending_never_are_two_versions_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Two running versions would train on, and release, every patient's images twice."""
+
+    class Killed(BaseException):
+        pass
+
+    def steps(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return call(*arguments, **named)
+
+        return counted
+
+    submit(tmp_path, make_contract(), SUBMISSION)
+    left = [after]
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyFolder, "want", steps(StudyFolder.want))
+        patch.setattr(Path, "rename", steps(Path.rename))
+        patch.setattr(module, "sync_folder", steps(module.sync_folder))
+        with pytest.raises(Killed):
+            amend(tmp_path, make_contract(rounds=9), SUBMISSION)
+    assert sum(folder.needs_a_run() for folder in all_studies(tmp_path)) <= 1
+    if len(all_studies(tmp_path)) == 1:
+        amend(tmp_path, make_contract(rounds=9), SUBMISSION)
+    assert [folder.needs_a_run() for folder in all_studies(tmp_path)] == [False, True]
