@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedcad.client.hospital import Hospital
 from fedcad.shared.bundle import bundle, bundle_hash
+from fedcad.shared.errors import FedCADError
 from fedcad.shared.supervision import die_with_supervisor
 from fedcad.shared.version import __version__
 
@@ -30,6 +31,8 @@ IDLE_SECONDS = 4.0
 """Below the 5 s after which flwr's client closes an idle connection: no TLS handshake for each question."""
 _STAYS_ACTIVE_S = 600.0
 _PRIVATE_UMASK = 0o077
+_SPARE_BYTES = 64 * 2**20
+"""For what travels beside arrays: a contract, and what describes the message."""
 _DEACTIVATE = "DeactivateNode"
 _SERVER_ERROR = 500
 _WORDS_OF_STATUS = {
@@ -54,6 +57,7 @@ class NodePlaces:
         private_key: The node's key, OpenSSH.
         run_folder: Folder for ``contact.json``; private.
         worker_socket: Socket of the training worker, which the process of a message must find.
+        largest_payload: Most bytes of the arrays of a message.
     """
 
     address: str
@@ -61,6 +65,7 @@ class NodePlaces:
     private_key: Path
     run_folder: Path
     worker_socket: Path
+    largest_payload: int
 
 
 class Contact:
@@ -206,6 +211,7 @@ def serve(places: NodePlaces, content: bytes, content_hash: str) -> None:
         bundle=content,
         bundle_hash=content_hash,
         node_config={WORKER_SOCKET_KEY: str(places.worker_socket)},
+        largest_bytes=places.largest_payload + _SPARE_BYTES,
         previous_node_id=contact.previous_node_id,
     )
     serve_node(settings, contact)
@@ -221,9 +227,14 @@ def main(folder: Path) -> None:
         private_key=hospital.node_key_file,
         run_folder=hospital.run,
         worker_socket=hospital.socket,
+        largest_payload=hospital.site.largest_payload_mb * 10**6,
     )
     serve(places, bundle(), bundle_hash())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    except FedCADError as error:
+        _say("ERROR", str(error))
+        sys.exit(1)

@@ -35,8 +35,10 @@ from flwr.supernode.cli.flower_supernode import SuperNodeLifespanConfig, _start_
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.nodestate import NodeStateFactory
 
+from fedcad.shared.flower_internals.arrivals import bounded_pull
 from fedcad.shared.flower_internals.fence import replace, require_flower
 from fedcad.shared.flower_internals.tasks import TaskLauncher
+from fedcad.shared.secret_files import read_secret
 
 _IDLE_SLEEP_S = 3
 """What flwr's loop of a node sleeps when there was no message."""
@@ -77,6 +79,8 @@ class NodeSettings:
     bundle_hash: str
     node_config: dict[str, str | int | float | bool]
     """What the processes of messages are told."""
+    largest_bytes: int = 2**40
+    """Most bytes of a message from the coordinator."""
     previous_node_id: int | None = None
     """Id under which an earlier process of this node, which is certainly gone, may still count as online."""
 
@@ -89,7 +93,7 @@ def serve_node(settings: NodeSettings, events: NodeEvents) -> None:
         The local Runtime API is on loopback, on a free port; only this process can claim tasks.
     """
     require_flower()
-    key = load_ssh_private_key(settings.private_key.read_bytes(), None)
+    key = load_ssh_private_key(read_secret(settings.private_key, "the node's key"), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError("a node's key is an elliptic-curve key in OpenSSH format")
     secret = secrets.token_bytes(32)
@@ -156,6 +160,8 @@ def _enter(settings: NodeSettings, events: NodeEvents, tasks: "MessageTasks") ->
     push = replace(node_loop, "_push_messages", push_messages)
     replace(node_loop, "time", type("Clock", (), {"sleep": staticmethod(sleep)}))
     replace(node_loop, "_verify_fab", is_accepted)
+    pull = replace(node_loop, "pull_objects", None)
+    replace(node_loop, "pull_objects", bounded_pull(pull, settings.largest_bytes))
     invoker = replace(fleet_connection, "make_simple_http_retry_invoker", None)
     replace(fleet_connection, "make_simple_http_retry_invoker", lambda: _patient(invoker()))
     replace(fleet_connection, "FleetHttpClient", _client_class(settings, events))

@@ -5,6 +5,7 @@ import sys
 
 import httpx
 import pytest
+from consortium_processes import make_consortium, make_site
 
 from fedcad.client.supernode import (
     ACTIVE_SECONDS,
@@ -129,8 +130,19 @@ def test_a_folder_that_has_not_joined_is_refused_in_words(tmp_path):
     (tmp_path / "site.yaml").write_text("name: north\narchive: a\nlabels: l.csv\nstate: s\n")
     command = [sys.executable, "-m", "fedcad.client.supernode", str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert run.returncode != 0
-    assert "has not joined" in run.stderr
+    assert run.returncode == 1
+    assert "has not joined" in run.stdout
+    assert "Traceback" not in run.stdout + run.stderr
+
+
+def test_a_node_key_that_others_can_read_is_refused(tmp_path):
+    hospital = make_site(tmp_path / "north", make_consortium(tmp_path / "c"))
+    hospital.run.mkdir(mode=0o700)
+    hospital.node_key_file.chmod(0o644)
+    command = [sys.executable, "-m", "fedcad.client.supernode", str(hospital.folder)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert "can be read by other accounts" in run.stdout
 
 
 def test_the_node_never_imports_torch_or_reads_images():

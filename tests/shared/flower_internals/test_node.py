@@ -37,7 +37,7 @@ RUN = 7
 def restored(monkeypatch):
     """Whatever a test replaces in flwr is put back."""
     for module, names in {
-        node_loop: ("_push_messages", "time", "_verify_fab", "FAB_VERIFICATION_ERROR"),
+        node_loop: ("_push_messages", "time", "_verify_fab", "FAB_VERIFICATION_ERROR", "pull_objects"),
         fleet_connection: ("make_simple_http_retry_invoker", "FleetHttpClient"),
     }.items():
         for name in names:
