@@ -208,6 +208,7 @@ class StudyRun:
             part = self._take(reply, plans[reply.site], cohort, collected)
             collected.participation.append(part)
             self._log.show({"event": "answered", "round": number, **part.to_plain()})
+            del reply  # The next update is taken while nothing holds this one.
         collected.participation += [Participation(site, Status.LOST, "no answer") for site in silent]
         collected.participation += cohort.absent
         collected.participation.sort(key=lambda part: part.site)

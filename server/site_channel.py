@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 from flwr.app import ArrayRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
@@ -42,6 +43,10 @@ class Contact(Protocol):
 
 READY = f"{MessageType.QUERY}.ready"
 POLL_S = 0.5
+"""How long to wait before answers are looked for again, in the first seconds of a round."""
+LONGEST_POLL_S = 3.0
+_POLL_SHARE = 0.04
+"""Later, this share of the round's seconds: a question costs the SuperLink more than it brings."""
 LOOK_EVERY_S = 10.0
 """How often connected nodes count as a sign of life while they work."""
 MOST_TRIES = 5
@@ -95,8 +100,37 @@ class _Round:
     """Questions that are still open: those to be sent, and those sent, by message id."""
 
     unsent: dict[str, _Asked]
+    sent: Callable[[], None] = lambda: None
     waiting: dict[str, str] = field(default_factory=dict)
     asked: dict[str, _Asked] = field(default_factory=dict)
+
+
+class _Broadcast:
+    """Vectors that are serialised while plans are sent, and not while answers are waited for.
+
+    Why: they are as large as an update, and lie in the coordinator's state already.
+    """
+
+    def __init__(self, vectors: Vectors, precision: Precision) -> None:
+        self._vectors = vectors
+        self._dtype = DTYPES[precision]
+        self._record: ArrayRecord | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the values as they travel."""
+        return sum(each.size for each in self._vectors.values()) * np.dtype(self._dtype).itemsize
+
+    def record(self) -> ArrayRecord:
+        """Return the record, the same one until it is released."""
+        if self._record is None:
+            exchanged = {name: each.astype(self._dtype, copy=False) for name, each in self._vectors.items()}
+            self._record = serialised_record(exchanged)
+        return self._record
+
+    def release(self) -> None:
+        """Let the bytes go; a site that returns gets them made anew."""
+        self._record = None
 
 
 class SiteChannel:
@@ -169,15 +203,13 @@ class SiteChannel:
 
     def ask(self, plans: Mapping[str, RoundPlan], vectors: Vectors, deadline_s: float) -> Iterator[Reply]:
         """Send plans and yield one reply for each site, as they arrive; one update is in memory at a time."""
-        dtype = DTYPES[self._precision(plans)]
-        record = serialised_record({name: each.astype(dtype, copy=False) for name, each in vectors.items()})
-        sent = sum(len(array.data) for array in record.values())
-        members = self._members()
+        broadcast = _Broadcast(vectors, self._precision(plans))
+        sent, members = broadcast.size, self._members()
         allowed = [site for site in plans if site in members and not members[site].objection]
         for site in sorted(plans.keys() - set(allowed)):
             yield Reply(site, Lost(members[site].objection if site in members else "it is not enrolled"))
-        open_round = _Round({site: _Asked(self._planned(plans[site], record)) for site in allowed})
-        del record
+        unsent = {site: _Asked(self._planned(plans[site], broadcast)) for site in allowed}
+        open_round = _Round(unsent, sent=broadcast.release)
         for site, message, delay in self._replies(open_round, deadline_s, stays=True):
             answer = self._read_answer(site, message, members)
             del message
@@ -193,10 +225,10 @@ class SiteChannel:
         is_test = all(plan.work == ("test",) for plan in plans.values())
         return "float32" if is_test else self._question.terms.study.exchange.precision
 
-    def _planned(self, plan: RoundPlan, record: ArrayRecord) -> Callable[[int], Message]:
+    def _planned(self, plan: RoundPlan, broadcast: "_Broadcast") -> Callable[[int], Message]:
         def make(node: int) -> Message:
             content = put_texts(sign_texts({"plan": encode(plan)}, PLAN, self._question.key))
-            content["vectors"] = record
+            content["vectors"] = broadcast.record()
             return Message(content, node, MessageType.TRAIN, group_id=str(plan.round))
 
         return make
@@ -261,7 +293,7 @@ class SiteChannel:
             if time.monotonic() - started > deadline_s or not (stays or open_round.waiting):
                 return
             if not arrived:
-                time.sleep(POLL_S)
+                time.sleep(_pause(time.monotonic() - started))
 
     def _pull(self, identity: str) -> Sequence[Message | Lost]:
         """Return the reply to a message if it is here.
@@ -291,6 +323,7 @@ class SiteChannel:
                 continue
             open_round.asked[site] = asked
             open_round.waiting[identity] = site
+        open_round.sent()
 
     def _look(self, open_round: _Round) -> list[tuple[str, str]]:
         """Note who is connected; return who may not take part any more, and why: nobody waits for them."""
@@ -307,6 +340,10 @@ class SiteChannel:
         asked = open_round.asked[site]
         asked.reason = f"connection lost: {str(message.error.reason)[:200]}"
         open_round.unsent[site] = asked
+
+
+def _pause(seconds: float) -> float:
+    return min(max(POLL_S, _POLL_SHARE * seconds), LONGEST_POLL_S)
 
 
 def _may_return(message: Message, asked: _Asked) -> bool:

@@ -1,6 +1,8 @@
 """The channel to real sites, over a grid whose nodes come, go, lie and answer late."""
 
+import gc
 import time
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,7 +22,7 @@ from fedcad.shared.contract import Contract
 from fedcad.shared.envelope import ANSWER, ready_purpose, sign_texts
 from fedcad.shared.flower_internals.grid import UNREADABLE
 from fedcad.shared.flower_internals.messages import make_message, metadata_of
-from fedcad.shared.flower_records import put_texts, read_plan, read_texts
+from fedcad.shared.flower_records import put_texts, read_plan, read_texts, serialised_record
 from fedcad.shared.messages import Refusal, RoundPlan, SiteInfo, Update, encode
 
 
@@ -315,3 +317,27 @@ def test_a_site_that_may_not_take_part_is_neither_asked_nor_waited_for(
     assert isinstance(replies["c"].answer, Update)
     del world.members["c"]
     assert world.ask("c")["c"].answer == Lost("it is not enrolled")
+
+
+def test_the_broadcast_is_serialised_once_for_all_and_let_go_while_answers_are_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[ArrayRecord]] = []
+
+    def serialise(arrays: Any) -> ArrayRecord:
+        record = serialised_record(arrays)
+        made.append(weakref.ref(record))
+        return record
+
+    monkeypatch.setattr(module, "serialised_record", serialise)
+    replies = world.channel.ask(world.plans(), world.vectors, 30.0)
+    next(replies)
+    held = [broadcast for broadcast in gc.get_objects() if type(broadcast) is module._Broadcast]
+    assert len(made) == 1
+    assert [broadcast._record for broadcast in held] == [None]
+    assert len(list(replies)) == 2
+
+
+def test_a_long_wait_asks_less_often() -> None:
+    pauses = [module._pause(seconds) for seconds in (0.0, 10.0, 50.0, 1e6)]
+    assert pauses == [module.POLL_S, pytest.approx(0.4), pytest.approx(2.0), module.LONGEST_POLL_S]
