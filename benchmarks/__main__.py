@@ -34,6 +34,14 @@ its own, as looking at it costs time. NVFlare and pfl are not measured; they nee
 One update is 25 million float32 values (100 MB). CPU time of adding updates and taking the mean, one thread;
 making the updates is not timed. Flower's function gets all updates together, as its strategy does; the others
 get them one by one. Ours is exact in any order, which costs 8 bytes a parameter.""",
+    "deployment": """\
+Coordinator and nodes as processes of their own over TLS on loopback, with node keys, SQLite and a separate
+executor, against Flower's own programs and its smallest app (stock FedAvg; the client changes the parameters
+and sends them back, without torch). A phase is one question to all nodes and their answers: from the start
+of a round to that of the next, mean and checkpoint included; round 1 is left out. FedCAD's client trains one
+step on four small images, whose time, as the sites' logs have it, is taken off for the ratio. Peak memory is
+the kernel's high-water mark of resident memory; of all processes of one kind, the largest. The idle node has
+done a study within the last minutes, its worker has unloaded, and it still asks every second for work.""",
     "ingestion": "Milliseconds an image, against MONAI's reader and caches and against the bare decoders.",
 }
 
