@@ -7,8 +7,15 @@ from fedcad.server.channel import Channel, Lost
 from fedcad.server.participation import Participation, Status, shortened
 from fedcad.shared.messages import SiteInfo
 
-LATE_READY_S = 5.0
-"""How long a round waits, at most, for a site that was not ready when the study began."""
+LATE_READY_S = 30.0
+"""How long a round waits, at most, for a connected site that was not ready when the study began.
+
+An idle node asks every 4 s, and starting the processes of a message and of the training worker takes seconds
+more: a site that is let in must manage all of it within this time, else it never joins.
+"""
+
+_FORGOTTEN = ("wrong-study", "not-trusted")
+"""Objections of a site whose state folder was made anew, or whose clock or enrolment was wrong."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,12 @@ class Cohort:
         return Cohort({**self.sites, **late.sites}, late.absent)
 
     def without_lost(self, participation: Sequence[Participation]) -> "Cohort":
-        """Take out the sites that were lost in a round: they must say that they are ready before the next."""
-        lost = {part.site: part for part in participation if part.status is Status.LOST}
+        """Take out the sites that must say that they are ready before they are asked again.
+
+        Those that were lost, and those that do not know the study any more: only the question whether they
+        are ready brings them its contract.
+        """
+        lost = {part.site: part for part in participation if _must_say(part)}
         gone = tuple(part for site, part in sorted(lost.items()) if site in self.sites)
         return Cohort(
             {site: info for site, info in self.sites.items() if site not in lost}, self.absent + gone
@@ -63,3 +74,8 @@ class Cohort:
             else:
                 sites[name] = answer
         return cls(sites, tuple(absent))
+
+
+def _must_say(part: Participation) -> bool:
+    has_forgotten = part.status is Status.REFUSED and part.reason in _FORGOTTEN
+    return part.status is Status.LOST or has_forgotten

@@ -65,3 +65,17 @@ def test_lost_sites_must_say_again_that_they_are_ready_and_late_ones_stay() -> N
     assert set(cohort.sites) == {"a", "c"}
     assert cohort.absent == (parts[1],)
     assert set(cohort.with_late_comers(channel, CONTRACT.study_hash).sites) == {"a", "b", "c"}
+
+
+def test_a_site_that_forgot_the_study_is_told_it_again() -> None:
+    """Its state folder was made anew: without the question whether it is ready it would refuse for ever."""
+    channel = DirectChannel(make_sites(CONTRACT))
+    parts = (
+        Participation("a", Status.REFUSED, "no-data"),
+        Participation("b", Status.REFUSED, "wrong-study"),
+        Participation("c", Status.REFUSED, "not-trusted"),
+    )
+    cohort = gather(channel).without_lost(parts)
+    assert set(cohort.sites) == {"a"}
+    assert set(cohort.with_late_comers(channel, CONTRACT.study_hash).sites) == {"a", "b", "c"}
+    assert channel.asked_ready[1][0] == ["b", "c"]
