@@ -42,14 +42,14 @@ def _command(name: str, deployed: DeployedStudy, *options: str) -> None:
 
 def _halt(deployed: DeployedStudy, name: str, *options: str) -> str:
     """Pause or stop the study; resume it after a pause."""
-    before = deployed.closed()
     _command(name, deployed, *options)
+    before = deployed.closed()
     deployed.wait(lambda: not deployed.study.is_running(), "the end of the study's process")
     halted = deployed.closed()
     assert halted in (before, before + 1), f"{before} rounds were closed, then {halted}"
     if name == "pause":
         _command("resume", deployed)
-    return f"{before} rounds closed before, {halted} when it had halted"
+    return f"{before} rounds closed at the command, {halted} when it had halted"
 
 
 SCENARIOS: tuple[Callable[[Bench], None], ...] = (operations,)
