@@ -127,6 +127,7 @@ class StudyRun:
     def first(self) -> Checkpoint:
         """Return the state before the first round."""
         state = self._algorithm.init_server(self._contract.initial, self._contract.layout)
+        self._contract.release()
         selection = Selection(0, state["model"])
         return Checkpoint(self._contract.study_hash, 0, state, selection)
 

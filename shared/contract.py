@@ -6,14 +6,15 @@ models are installed. Sites need the :class:`Terms` alone: parameters reach them
 
 import hashlib
 import json
-from dataclasses import dataclass
+import math
+import mmap
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
@@ -30,6 +31,7 @@ LARGEST_TEXT = 8 * 2**20
 _TEXT = "contract.json"
 _TENSORS = "initial.safetensors"
 _NOTHING = hash_of_vectors({})
+_DTYPES = {"F32": torch.float32, "F64": torch.float64, "F16": torch.float16}
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, ProtocolError)
 """What reading damaged text or tensors raises; pydantic's ValidationError is a ValueError."""
 
@@ -114,6 +116,12 @@ class Contract:
     layout: Layout
     initial: Tensor
     unexchanged_sha256: str = _NOTHING
+    _mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
+
+    def release(self) -> None:
+        """Let the memory of the initial parameters go where they lie in a file; their next use reads it."""
+        if self._mapping is not None:
+            self._mapping.madvise(mmap.MADV_DONTNEED)
 
     @cached_property
     def terms(self) -> Terms:
@@ -133,7 +141,7 @@ class Contract:
         write_bytes(folder / _TENSORS, tensors)
         write_bytes(folder / _TEXT, self._text(tensors))
 
-    def _text(self, tensors: bytes) -> bytes:
+    def _text(self, tensors: bytes | mmap.mmap) -> bytes:
         """Return the JSON text that goes with a file of tensors; hashes in it make any change show."""
         found = {"study_hash": self.study_hash, "tensors_sha256": hashlib.sha256(tensors).hexdigest()}
         return canonical_json(self.terms.to_plain() | found)
@@ -142,16 +150,20 @@ class Contract:
     def load(cls, folder: Path) -> "Contract":
         """Read what :meth:`save` wrote and check that the parts belong together.
 
+        The initial parameters stay in their file, which is replaced whole or not at all: they are needed
+        once, and would else take as much memory as the model for as long as the study runs.
+
         Raises:
             CheckpointError: A part is missing, not of this version, or differs in any byte from what was
                 saved.
         """
         try:
-            text, tensors = (folder / _TEXT).read_bytes(), (folder / _TENSORS).read_bytes()
+            text, tensors = (folder / _TEXT).read_bytes(), _mapped(folder / _TENSORS)
             terms = Terms.from_plain(json.loads(text))
-            initial = load_tensors(tensors)["model"]
-            contract = cls(terms.study, terms.layout, initial, terms.unexchanged_sha256)
+            initial = _tensor_in(tensors)
+            contract = cls(terms.study, terms.layout, initial, terms.unexchanged_sha256, tensors)
             is_whole = contract._text(tensors) == text
+            contract.release()
         except _UNREADABLE as error:
             raise CheckpointError(f"{folder}: the contract cannot be read: {error}") from error
         if not is_whole:
@@ -165,3 +177,23 @@ class Contract:
                 f"{tuple(contract.initial.shape)}; the layout needs float32 ({contract.layout.size},)"
             )
         return contract
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    """Return a file's bytes; what is written to them stays in this process."""
+    with path.open("rb") as stream:
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def _tensor_in(tensors: mmap.mmap) -> Tensor:
+    """Return the one tensor of a safetensors file without a copy; raises whatever is wrong with the file."""
+    start = 8 + int.from_bytes(tensors[:8], "little")
+    if start > len(tensors):
+        raise ValueError("the file of tensors is cut off")
+    described = json.loads(tensors[8:start])["model"]
+    dtype, (first, end) = _DTYPES[described["dtype"]], described["data_offsets"]
+    shape = [int(length) for length in described["shape"]]
+    if not 0 <= first < end <= len(tensors) - start or end - first != math.prod(shape) * dtype.itemsize:
+        raise ValueError("the file of tensors does not hold what it says")
+    flat = torch.frombuffer(tensors, dtype=dtype, offset=start + first, count=math.prod(shape))
+    return flat.view(shape)

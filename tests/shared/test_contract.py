@@ -17,7 +17,7 @@ from fedcad.shared import contract as module
 from fedcad.shared.canonical import canonical_json
 from fedcad.shared.contract import LARGEST_TEXT, Contract, Terms
 from fedcad.shared.errors import CheckpointError, ProtocolError
-from fedcad.shared.layout import Layout
+from fedcad.shared.layout import Entry, Layout, Role
 
 TEXT, TENSORS = "contract.json", "initial.safetensors"
 
@@ -199,3 +199,44 @@ def test_terms_of_another_version_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "__version__", "9.9.9")
     with pytest.raises(ProtocolError, match=r"another version of FedCAD.*9\.9\.9"):
         Terms.from_text(text)
+
+
+def test_parameters_read_from_a_file_take_no_memory_until_they_are_used(tmp_path: Path) -> None:
+    layout = Layout((Entry("classifier/w", (4_000_000,), "float32", Role.TRAINED),))
+    made = Contract(make_study(), layout, torch.arange(4_000_000, dtype=torch.float32))
+    made.save(tmp_path)
+    made.release()
+    before = _resident_mb()
+    loaded = Contract.load(tmp_path)
+    assert _resident_mb() - before < 8.0
+    assert torch.equal(loaded.initial, made.initial)
+    assert _resident_mb() - before > 8.0
+    loaded.release()
+    assert _resident_mb() - before < 8.0
+    assert torch.equal(loaded.initial, made.initial)
+    assert loaded.study_hash == made.study_hash
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, 1 << 70]},
+        {"dtype": "F32", "shape": [-2], "data_offsets": [8, 0]},
+        {"dtype": "F32", "shape": ["x"], "data_offsets": [0, 8]},
+        {"dtype": "BOOL", "shape": [8], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": 7},
+        7,
+    ],
+    ids=str,
+)
+def test_a_tensor_file_that_says_what_it_does_not_hold_is_refused(saved: Path, described: Any) -> None:
+    text = json.dumps({"model": described}).encode()
+    (saved / TENSORS).write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+    with pytest.raises(CheckpointError):
+        Contract.load(saved)
+
+
+def _resident_mb() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
