@@ -1,14 +1,16 @@
 """Who this hospital is to the consortium: its certificate, and the keys that must belong to it.
 
 Why not asked over the network: only a node's own log-in tells whether the coordinator still knows its key,
-and a log-in beside a running node would disturb it. ``fedcad client status`` shows what the node was told.
+and a log-in beside a running node would disturb it. So the running node is asked what it was told.
 """
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from fedcad.client.doctor.check import Check, Finding, NotCheckable, failed, ok, warning
 from fedcad.client.hospital import Hospital
+from fedcad.client.supernode import read_contact
 from fedcad.shared.certificates import check_certificate, node_key_hash
 from fedcad.shared.enrolment import Enrolment
 from fedcad.shared.errors import FedCADError, IdentityError
@@ -16,6 +18,8 @@ from fedcad.shared.errors import FedCADError, IdentityError
 GROUP = "Identity"
 RENEW_DAYS = 30
 """Days before its end from which a certificate is asked to be renewed."""
+CONTACT_S = 120.0
+"""Age from which what the node last heard says nothing about now."""
 _OTHERS = 0o077
 _INSTALL = "Install the file that it returns: fedcad client join."
 
@@ -40,6 +44,7 @@ class Identity:
             Check(GROUP, "enrolment", lambda _: self.enrolment()),
             Check(GROUP, "certificate", lambda _: self.certificate()),
             Check(GROUP, "keys fit", lambda _: self.keys()),
+            Check(GROUP, "accepted", lambda _: self.accepted()),
         )
 
     def enrolment(self) -> Finding:
@@ -86,6 +91,19 @@ class Identity:
                 "fedcad client request --new-keys.",
             )
         return ok("both keys belong to the certificate")
+
+    def accepted(self) -> Finding:
+        """Whether the coordinator lets the node in, as the running node last heard."""
+        self._enrolment()
+        contact = read_contact(self._hospital().run)
+        if time.time() - float(contact.get("last_contact", 0.0)) > CONTACT_S:
+            raise NotCheckable("the node is not running; start it, and call the doctor again")
+        if contact.get("state") == "connected":
+            return ok("the coordinator lets this node in")
+        reason = str(contact.get("reason") or "the node has not been answered yet")
+        return failed(
+            reason, "If this stays, ask the coordinator whether the site is enrolled and not revoked."
+        )
 
     def _enrolment(self) -> Enrolment:
         try:

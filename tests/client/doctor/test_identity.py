@@ -1,5 +1,8 @@
 """Enrolment, certificate and keys as the real code makes them, then spoilt one by one."""
 
+import json
+import os
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -93,3 +96,28 @@ def test_without_enrolment_only_one_check_speaks(tmp_path):
     for check in (identity.certificate, identity.keys):
         with pytest.raises(NotCheckable):
             check()
+
+
+def contact(folder, *, state, reason="", age_s=0.0):
+    run = folder / "run"
+    run.mkdir(exist_ok=True)
+    path = run / "contact.json"
+    path.write_text(json.dumps({"state": state, "reason": reason}))
+    os.utime(path, (time.time() - age_s,) * 2)
+
+
+def test_a_running_node_knows_whether_it_is_let_in(folder):
+    contact(folder, state="connected")
+    assert identity_of(folder).accepted().verdict is OK
+    contact(folder, state="not connected", reason="its key is unknown")
+    finding = identity_of(folder).accepted()
+    assert finding.verdict is FAILED
+    assert "its key is unknown" in finding.found
+
+
+@pytest.mark.parametrize("age_s", [None, 500.0])
+def test_a_node_that_does_not_run_knows_nothing(folder, age_s):
+    if age_s is not None:
+        contact(folder, state="connected", age_s=age_s)
+    with pytest.raises(NotCheckable, match="not running"):
+        identity_of(folder).accepted()
