@@ -14,6 +14,9 @@ An idle node asks every 4 s, and starting the processes of a message and of the 
 more: a site that is let in must manage all of it within this time, else it never joins.
 """
 
+MOST_CASES = 10**7
+"""Most training cases that a site is believed to have. The sum of all weights bounds the values of every
+update: one site with a weight of billions would have those of all others rejected."""
 _FORGOTTEN = ("wrong-study", "not-trusted")
 """Objections of a site whose state folder was made anew, or whose clock or enrolment was wrong."""
 
@@ -69,6 +72,11 @@ class Cohort:
                 absent.append(Participation(name, Status.LOST, f"not ready: {shortened(answer.reason)}"))
             elif answer.site != name or answer.study_hash != study_hash:
                 absent.append(Participation(name, Status.REJECTED, "ready for another study or as another"))
+            elif answer.cases["train"] > MOST_CASES:
+                reason = (
+                    f"says that it has {answer.cases['train']} training cases; at most {MOST_CASES} count"
+                )
+                absent.append(Participation(name, Status.REJECTED, reason))
             elif not answer.cases["train"]:
                 absent.append(Participation(name, Status.REFUSED, "no training cases"))
             else:

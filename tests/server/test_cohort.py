@@ -3,7 +3,7 @@
 from study_factory import DirectChannel, make_contract, make_sites
 
 from fedcad.server.channel import Lost
-from fedcad.server.cohort import Cohort
+from fedcad.server.cohort import MOST_CASES, Cohort
 from fedcad.server.participation import Participation, Status
 
 CONTRACT = make_contract()
@@ -30,6 +30,17 @@ def test_sites_that_are_not_ready_have_their_reason() -> None:
 def test_a_site_that_answers_for_another_study_or_name_is_rejected() -> None:
     other = DirectChannel(make_sites(make_contract(rounds=9)))
     assert {part.status for part in gather(other).absent} == {Status.REJECTED}
+
+
+def test_a_site_with_billions_of_cases_is_not_believed() -> None:
+    """Its weight would bound the others' updates so narrowly that theirs are rejected."""
+    channel = DirectChannel(make_sites(CONTRACT))
+    info = channel.sites["a"].info()
+    for count, is_believed in ((MOST_CASES, True), (MOST_CASES + 1, False), (2**31 - 1, False)):
+        channel.not_ready = {"a": info.model_copy(update={"cases": {**info.cases, "train": count}})}
+        cohort = gather(channel)
+        assert ("a" in cohort.sites) is is_believed
+        assert is_believed or cohort.absent[0].status is Status.REJECTED
 
 
 def test_only_absent_sites_are_asked_again() -> None:
