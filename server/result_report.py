@@ -33,6 +33,7 @@ def page(
     facts: Mapping[str, str],
     rows: Sequence[Row],
     curves: Mapping[str, list[Curve]],
+    tests: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Return the page.
 
@@ -42,6 +43,8 @@ def page(
         facts: Facts in order, by name.
         rows: Participation, one row for each round and site.
         curves: Learning curves by metric.
+        tests: How the final model does at the sites (``sites``, ``union``), and which gave no test and why
+            (``without``).
     """
     return "\n".join(
         [
@@ -54,6 +57,7 @@ def page(
                 for name, fact in facts.items()
             ),
             "</table>",
+            *_tests(tests or {}),
             "<h2>Validation at the sites</h2>",
             *(_figure(metric, found) for metric, found in curves.items()),
             "" if curves else "<p>No version has been validated yet.</p>",
@@ -66,6 +70,28 @@ def page(
 
 def _fact(name: str, text: str) -> str:
     return f"<tr><th>{escape(name.replace('_', ' '))}<td><code>{escape(text)}</code>"
+
+
+def _tests(tests: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a table of the final model's metrics on each site's own test cases; no lines where none are."""
+    sites, union, without = (tests.get(key, {}) for key in ("sites", "union", "without"))
+    if not sites and not without:
+        return []
+    columns = list(dict.fromkeys(name for figures in sites.values() for name in figures))
+    lines = ["<h2>Test of the model at the sites</h2>", "<table><tr><th>site"]
+    lines += [f"<th>{escape(name.replace('_', ' '))}" for name in columns]
+    rows = {**sites, **({"all sites": union} if union else {})}
+    for name, figures in rows.items():
+        cells = "".join(f'<td class="number">{_number(figures.get(column))}' for column in columns)
+        lines.append(f"<tr><td>{escape(name)}{cells}")
+    lines.append("</table>")
+    return lines + [f"<p>{escape(name)}: no test ({escape(str(why))})</p>" for name, why in without.items()]
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" if isinstance(value, float) else escape(str(value))
 
 
 def _participation(rows: Sequence[Row]) -> list[str]:

@@ -17,6 +17,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from fedcad.server.delivery import NAME as DELIVERY
 from fedcad.server.outcome import MODEL, model_hash
 from fedcad.server.result_report import Curve, Row, page
 from fedcad.server.study_folder import CheckpointFacts, StudyFolder
@@ -34,7 +35,7 @@ _MAIN_METRICS = ("loss", "macro_auroc", "balanced_accuracy")
 _TRIES = 5
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters by which spreadsheets take a cell for a formula; a site's reason must not be one."""
-_COPIED = ("seal.json", "study.yaml", "contract/contract.json")
+_COPIED = ("seal.json", "study.yaml", "contract/contract.json", DELIVERY)
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,23 @@ def _write(folder: StudyFolder, content: _Content, out: Path) -> str:
     plain = {"first_line": first, **facts, "last_counted": content.facts.last_counted}
     write_bytes(out / "result.json", json.dumps(plain, indent=1).encode())
     title, curves = f"Result of {content.view.title}", curves_of(learning)
-    write_bytes(out / "report.html", page(title, first, facts=facts, rows=rows, curves=curves).encode())
+    write_bytes(
+        out / "report.html",
+        page(title, first, facts=facts, rows=rows, curves=curves, tests=_tests(folder)).encode(),
+    )
     return first
+
+
+def _tests(folder: StudyFolder) -> dict[str, Any]:
+    """Return what the sites' own tests of the final model gave; empty before the end of the study."""
+    path = folder.path / DELIVERY
+    try:
+        found = json.loads(path.read_bytes()) if path.exists() else {}
+        return {key: dict(found.get(key, {})) for key in ("sites", "union", "without")}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: the sites' tests cannot be read: {error}; restore the file"
+        ) from error
 
 
 def _write_model(content: _Content, path: Path) -> None:

@@ -58,3 +58,18 @@ def test_curves_are_in_their_place_by_hand() -> None:
 @pytest.mark.parametrize("points", [[(0, 0.5)], [(0, 0.5), (1, 0.5)]])
 def test_a_flat_or_single_point_curve_can_be_drawn(points: list[tuple[int, float]]) -> None:
     assert "nan" not in make({"loss": [Curve("all", points)]})
+
+
+def test_the_sites_tests_are_a_table_and_missing_ones_are_named() -> None:
+    tests = {
+        "sites": {"<a>": {"cases": 12, "macro_auroc": 0.81234}, "b": {"cases": 3, "macro_auroc": None}},
+        "union": {"cases": 15, "macro_auroc": 0.75},
+        "without": {"c": "not <connected>"},
+    }
+    text = page("t", "f", facts={}, rows=[], curves={}, tests=tests)
+    assert "&lt;a&gt;" in text
+    assert '<td class="number">12<td class="number">0.812' in text
+    assert "undefined" in text
+    assert "all sites" in text
+    assert "c: no test (not &lt;connected&gt;)" in text
+    assert "Test of the model" not in page("t", "f", facts={}, rows=[], curves={})
