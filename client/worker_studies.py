@@ -7,7 +7,7 @@ every answer is signed. An answer to a round leaves as a file of the outbox, nev
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -175,6 +175,9 @@ class Studies:
     def _work(self, study: _Study, plan: RoundPlan, asked: WorkerMessage) -> WorkerMessage | Path:
         """Do what an admitted plan asks; the answer to a round is on the disk when this returns."""
         started, checkpoint, broadcast = time.monotonic(), None, _vectors(asked)
+        if plan.round == 1 and not _begins_as_agreed(study.terms, broadcast):
+            _LOG.error("round 1 came with other initial parameters than the contract's")
+            return self._refuse(plan, "wrong-broadcast")
         if plan.round > 0:
             study.outbox.require_space(_needed_bytes(study))
             checkpoint = RoundCheckpoint(
@@ -259,6 +262,17 @@ def _vectors(message: WorkerMessage) -> dict[str, NDArray[np.float32]]:
     if named is None or any(values.dtype.kind != "f" for values in named.values()):
         raise ProtocolError("the plan came without vectors of floating-point numbers")
     return {name: values.astype(np.float32, copy=False) for name, values in named.items()}
+
+
+def _begins_as_agreed(terms: Terms, broadcast: Mapping[str, NDArray[np.float32]]) -> bool:
+    """Whether the first round's parameters are those whose hash the coordinator signed.
+
+    Half precision rounds them, so that no hash of theirs was agreed.
+    """
+    model = broadcast.get("model")
+    if terms.study.exchange.precision != "float32" or model is None:
+        return True
+    return hash_of_vectors({"model": model}) == terms.initial_sha256
 
 
 def _needed_bytes(study: _Study) -> int:

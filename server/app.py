@@ -11,7 +11,7 @@ from fedcad.server.channel import FIRST_READY_S, Lost, Reply
 from fedcad.server.checkpoint import CheckpointStore
 from fedcad.server.event_log import EventLog, Observer
 from fedcad.server.outcome import write_outcome
-from fedcad.server.rounds import StudyRun
+from fedcad.server.rounds import StudyRun, first_checkpoint
 from fedcad.server.settings import RunSettings
 from fedcad.server.study_folder import StudyFolder
 from fedcad.server.submission import SEAL
@@ -195,7 +195,7 @@ def serve(grid: Grid, folder: Path, observe: Observer | None = None) -> None:
     try:
         write_outcome(folder, run.run(), contract.layout)
     except QuorumError as error:
-        checkpoint = store.latest(contract.study_hash) or run.first()
+        checkpoint = store.latest(contract.study_hash) or first_checkpoint(contract)
         write_outcome(folder, checkpoint, contract.layout, stopped=str(error))
 
 

@@ -16,7 +16,7 @@ from fedcad.server.event_log import EventLog
 from fedcad.server.final_test import counted_up_to
 from fedcad.server.live import LiveState
 from fedcad.server.outcome import write_outcome
-from fedcad.server.rounds import StudyRun
+from fedcad.server.rounds import StudyRun, first_checkpoint
 from fedcad.server.site_channel import Member, Question, SiteChannel
 from fedcad.server.study_folder import StudyFolder, Wanted
 from fedcad.server.study_state import STOPPED_BY_HAND
@@ -52,28 +52,39 @@ def serve_study(grid: Grid, folder: StudyFolder) -> None:
 def _run(
     grid: Grid, folder: StudyFolder, contract: Contract, *, consortium: Consortium, live: LiveState
 ) -> None:
-    bound_replies(largest_answer(contract))
     store = CheckpointStore(folder.path / "checkpoints")
+    if not _goes_on(folder):
+        _note_stopped(folder, contract, store)
+        return
+    bound_replies(largest_answer(contract))
     channel = SiteChannel(
         grid,
         partial(members_of, consortium.folder),
         _question(folder, contract, consortium),
         contact=live.contact,
     )
-    conduct = Patient(partial(_is_wanted, folder), live.waiting, wait_s=contract.study.participation.wait_s)
+    conduct = Patient(partial(_goes_on, folder), live.waiting, wait_s=contract.study.participation.wait_s)
     log = EventLog(folder.path / LOG, live.observe)
     run = StudyRun(contract, channel, store=store, log=log, conduct=conduct)
     try:
         checkpoint = run.run()
     except QuorumError as error:
-        checkpoint = store.latest(contract.study_hash) or run.first()
-        write_outcome(folder.path, checkpoint, contract.layout, stopped=str(error))
         folder.want(Wanted.STOPPED, str(error))
+        _note_stopped(folder, contract, store)
         return
     if checkpoint.is_finished:
         _finish(folder, contract, checkpoint, channel=channel, attempt=store.attempts().number)
-    elif _wanted(folder) is Wanted.STOPPED:
-        write_outcome(folder.path, checkpoint, contract.layout, stopped=STOPPED_BY_HAND)
+    else:
+        _note_stopped(folder, contract, store)
+
+
+def _note_stopped(folder: StudyFolder, contract: Contract, store: CheckpointStore) -> None:
+    """Write what a stopped study has as its result; one that is only paused has no outcome."""
+    wish = folder.wish()
+    if wish is None or wish.wanted is not Wanted.STOPPED:
+        return
+    checkpoint = store.latest(contract.study_hash) or first_checkpoint(contract)
+    write_outcome(folder.path, checkpoint, contract.layout, stopped=wish.reason or STOPPED_BY_HAND)
 
 
 def _finish(
@@ -109,10 +120,12 @@ def _question(folder: StudyFolder, contract: Contract, consortium: Consortium) -
     return Question(terms, text, seal, key)
 
 
-def _wanted(folder: StudyFolder) -> Wanted | None:
+def _goes_on(folder: StudyFolder, now: datetime | None = None) -> bool:
+    """Whether the next round may start: the study is wanted, and its contract has not ended meanwhile."""
+    seal, ends = folder.seal(), None
+    if seal is not None:
+        ends = seal.expires_at()
+    if ends is not None and (now or datetime.now(UTC)).timestamp() >= ends:
+        folder.want(Wanted.STOPPED, f"the contract ended at {seal.expires if seal else ''}; amend the study")
     wish = folder.wish()
-    return None if wish is None else wish.wanted
-
-
-def _is_wanted(folder: StudyFolder) -> bool:
-    return _wanted(folder) is Wanted.RUNNING
+    return wish is not None and wish.wanted is Wanted.RUNNING

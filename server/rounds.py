@@ -96,7 +96,7 @@ class StudyRun:
             QuorumError: A round had fewer updates than the quorum; the last checkpoint stays usable.
             CheckpointError: The folder's checkpoint or log is damaged or of another study.
         """
-        checkpoint = self._store.latest(self._contract.study_hash) or self.first()
+        checkpoint = self._store.latest(self._contract.study_hash) or first_checkpoint(self._contract)
         self._log.truncate(checkpoint.events)
         cohort: Cohort | None = None
         while not checkpoint.is_finished and self._conduct.goes_on():
@@ -123,13 +123,6 @@ class StudyRun:
         if checkpoint.round < self._study.rounds:
             return self._round(checkpoint, cohort)
         return self._finish(checkpoint, cohort), cohort
-
-    def first(self) -> Checkpoint:
-        """Return the state before the first round."""
-        state = self._algorithm.init_server(self._contract.initial, self._contract.layout)
-        self._contract.release()
-        selection = Selection(0, state["model"])
-        return Checkpoint(self._contract.study_hash, 0, state, selection)
 
     def _round(self, checkpoint: Checkpoint, cohort: Cohort) -> tuple[Checkpoint, Cohort]:
         """Run one round and return the checkpoint after it, and the cohort without those that were lost."""
@@ -318,6 +311,13 @@ class StudyRun:
     def _figures(self, statistics: NDArray[np.int64], cases: int) -> dict[str, Any]:
         metrics = self._statistics.metrics(statistics)
         return {"cases": cases, **{name: metric.value for name, metric in metrics.items()}}
+
+
+def first_checkpoint(contract: Contract) -> Checkpoint:
+    """Return a study's state before its first round."""
+    state = algorithm_for(contract.study.algorithm).init_server(contract.initial, contract.layout)
+    contract.release()
+    return Checkpoint(contract.study_hash, 0, state, Selection(0, state["model"]))
 
 
 def _read_only(vectors: Mapping[str, Tensor]) -> Vectors:

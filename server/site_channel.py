@@ -216,9 +216,12 @@ class SiteChannel:
             self._contact(site, "answered")
             yield Reply(site, answer, delay, sent, _size(answer))
             del answer
-        for site, asked in {**open_round.unsent, **_unanswered(open_round)}.items():
+        missing = {**open_round.unsent, **_unanswered(open_round)}
+        online = self._online() if missing else {}
+        for site, asked in missing.items():
             reason = f"no answer within {deadline_s:g} s ({asked.reason})"
-            yield Reply(site, Lost(reason, is_late=True), deadline_s, sent)
+            # A site that is gone is lost, not late: no later round waits for it until it is back.
+            yield Reply(site, Lost(reason, is_late=site in online), deadline_s, sent)
 
     def _precision(self, plans: Mapping[str, RoundPlan]) -> Precision:
         """Models that are only tested travel whole: they are what sites keep."""

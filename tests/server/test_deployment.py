@@ -211,3 +211,16 @@ def test_the_delivery_is_of_the_present_attempt(tmp_path: Path) -> None:
     for node in world.nodes:
         plan = read_plan(node.asked[-1])[0]
         assert (plan.work, plan.attempt) == (("test",), 3)
+
+
+def test_a_contract_that_ends_meanwhile_stops_the_study_with_its_reason(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    seal = json.loads((world.folder.path / "seal.json").read_text())
+    later = datetime.fromisoformat(seal["seal"]["expires"]) + timedelta(seconds=1)
+    assert deployment._goes_on(world.folder)
+    assert not deployment._goes_on(world.folder, later)
+    outcome = world.serve()
+    assert outcome is not None
+    assert (outcome["status"], outcome["rounds_closed"]) == ("stopped", 0)
+    assert "the contract ended at" in outcome["reason"]
+    assert not any(node.asked for node in world.nodes)

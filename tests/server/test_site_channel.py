@@ -200,7 +200,7 @@ def test_a_site_that_is_not_connected_is_waited_for_until_the_deadline(world: Wo
     reply = world.ask(deadline_s=0.3)["b"]
     assert time.monotonic() - started >= 0.3
     assert isinstance(reply.answer, Lost)
-    assert reply.answer.is_late
+    assert not reply.answer.is_late, "it is lost: no later round may wait for it"
     assert "not connected" in reply.answer.reason
 
 
