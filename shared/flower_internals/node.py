@@ -30,6 +30,7 @@ from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeat
 from flwr.proto.run_pb2 import GetRunRequest, GetRunResponse, Run
 from flwr.supercore.constant import TaskType
 from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supernode.cli.flower_supernode import SuperNodeLifespanConfig, _start_supernode_http_api
 from flwr.supernode.fleet_http_client import FleetHttpClient
@@ -148,6 +149,8 @@ def _enter(settings: NodeSettings, events: NodeEvents, tasks: "MessageTasks") ->
 
     def push_messages(*, state: Any, **named: Any) -> None:
         tasks.start_pending(state)
+        while not has_whole_reply(state):
+            sleep(_REPLY_POLL_S)
         push(state=state, **named)
 
     def sleep(seconds: float) -> None:
@@ -280,6 +283,32 @@ class MessageTasks:
             self._launcher.reconcile()
             if state.finish_task(task_id, SubStatus.FAILED, "the process of the message was killed"):
                 tasks = state.get_tasks(task_ids=[task_id])
-                # flwr answers for fetched messages only, and waits for ever where one was not fetched yet.
+                # flwr answers for fetched messages only, and waits for ever where one was not fetched yet, or
+                # where a part of its reply is missing.
                 state.get_messages_legacy(run_ids=[task.run_id for task in tasks], is_reply=False)
+                _drop_unfinished_replies(state)
                 state._on_task_tokens_expired(tasks)
+
+
+def has_whole_reply(state: Any) -> bool:
+    """Whether a reply lies in a node's state with all its parts: only then is any of it sent."""
+    return any(_is_whole(state.object_store, reply) for reply in _replies(state))
+
+
+def _drop_unfinished_replies(state: Any) -> None:
+    """Forget replies of which a killed process had handed over a part."""
+    for reply in _replies(state):
+        if not _is_whole(state.object_store, reply):
+            state.delete_messages(message_ids=[reply])
+            state.object_store.delete(reply)
+
+
+def _replies(state: Any) -> list[str]:
+    with state.lock_msg_store:
+        messages = {identity: entry.message for identity, entry in state.msg_store.items()}
+    return [identity for identity, message in messages.items() if message.metadata.reply_to_message_id]
+
+
+def _is_whole(objects: Any, identity: str) -> bool:
+    tree = objects.get_object_tree(identity)
+    return all(objects.get(part.object_id) for part in iterate_object_tree(tree))

@@ -7,13 +7,14 @@ import flwr.supernode.fleet_http_connection as fleet_connection
 import flwr.supernode.start_client_internal as node_loop
 import httpx
 import pytest
-from flwr.app import RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.app.message.message import make_message
 from flwr.app.metadata import Metadata
 from flwr.common.constant import ErrorCode
 from flwr.proto.fab_pb2 import GetFabRequest
 from flwr.proto.run_pb2 import Run
 from flwr.supercore.constant import TaskType
+from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supernode.cli.flower_supernode import SuperNodeLifespanConfig, _start_supernode_http_api
 from flwr.supernode.fleet_http_client import FleetHttpClient
@@ -27,6 +28,7 @@ from fedcad.shared.flower_internals.node import (
     _client_class,
     _lifespan,
     _patient,
+    has_whole_reply,
 )
 
 OURS = "a" * 64
@@ -165,11 +167,9 @@ def test_the_loop_asks_for_the_run_then_the_bundle_and_verifies_before_it_reads_
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("is_fetched", [False, True])
-def test_a_killed_process_is_answered_for_whether_or_not_it_had_fetched_its_message(
-    is_fetched, tmp_path, monkeypatch
-):
-    """Killed before that, flwr has no answer, and the node would wait for one for ever."""
+@pytest.mark.parametrize("progress", ["nothing", "message fetched", "reply begun"])
+def test_a_killed_process_is_answered_for_however_far_it_had_come(progress, tmp_path, monkeypatch):
+    """Flwr waits for ever for a reply where the message was not fetched or a part of the reply is missing."""
     monkeypatch.setenv("PATH", flower_environment(tmp_path, os.environ)["PATH"])
     objects = ObjectStoreFactory()
     state = NodeStateFactory(objectstore_factory=objects).state()
@@ -180,13 +180,19 @@ def test_a_killed_process_is_answered_for_whether_or_not_it_had_fetched_its_mess
     state.create_task(TaskType.CLIENT_APP, RUN)
     tasks = MessageTasks("127.0.0.1:1")
     tasks.start_pending(state)
-    if is_fetched:
+    if progress != "nothing":
         assert len(state.get_messages_legacy(run_ids=[RUN], is_reply=False)) == 1
         state.record_message_processing_start(message.metadata.message_id)
+    if progress == "reply begun":
+        begun = Message(RecordDict({"a": ConfigRecord({"b": 1})}), reply_to=message)
+        begun.metadata.__dict__["_message_id"] = begun.object_id
+        state.store_message_and_object_tree(begun, get_object_tree(begun), state.start_session(RUN))
+    assert not has_whole_reply(state)
     ((_, process),) = tasks._living.values()
     process.kill()
     process.wait()
     tasks.mind()
+    assert has_whole_reply(state)
     (reply,) = state.get_messages_legacy(is_reply=True)
     assert reply.metadata.reply_to_message_id == message.metadata.message_id
     assert reply.error.code == ErrorCode.CLIENT_APP_CRASHED
