@@ -16,6 +16,9 @@ from flwr.supercore.inflatable.inflatable_object import (
 )
 
 Pull = Callable[[str], bytes]
+PATIENCE = {"initial_backoff": 0.2, "backoff_cap": 1.0, "max_tries_per_object": None}
+"""How a receiver asks for pieces that their sender has not uploaded yet: every second. flwr's waits double up
+to 10 s, in which all pieces are long there; its limit of two hours stays."""
 
 
 def bounded_pull(pull: Callable[..., dict[str, bytes]], largest_bytes: int) -> Any:
@@ -39,7 +42,7 @@ def bounded_pull(pull: Callable[..., dict[str, bytes]], largest_bytes: int) -> A
             _check(arrived[0], largest_bytes)
             return content
 
-        contents = pull(object_ids, pull_object, **named)
+        contents = pull(object_ids, pull_object, **PATIENCE, **named)
         _check(built_bytes(contents), largest_bytes)
         return contents
 

@@ -26,6 +26,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 )
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from fedcad.shared.flower_internals.arrivals import PATIENCE
 from fedcad.shared.flower_internals.fence import replace, require_flower
 
 UNREADABLE: tuple[type[Exception], ...] = (
@@ -92,7 +93,7 @@ def _bounded_pull(pull: Callable[..., dict[str, bytes]], budget: _Budget) -> Any
             return content
 
         budget.begin()
-        return pull(object_ids, pull_object, **named)
+        return pull(object_ids, pull_object, **PATIENCE, **named)
 
     return _mark(pull_objects, pull)
 

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_id
-from flwr.supercore.inflatable.inflatable_utils import pull_objects, validate_object_content
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectUnavailableError,
+    pull_objects,
+    validate_object_content,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcad.shared.flower_internals.arrivals import bounded_pull, built_bytes
+from fedcad.shared.flower_internals.arrivals import PATIENCE, bounded_pull, built_bytes
 
 PIECE = 5 * 2**20
 
@@ -85,3 +89,18 @@ def test_noise_is_only_ever_a_value_error(body, kind):
             built_bytes({"x": content})
         except ValueError:
             continue
+
+
+def test_pieces_that_come_later_are_asked_for_every_second_at_most():
+    """The names that flwr's function must have, and a piece that is there at the third question."""
+    assert set(PATIENCE) < set(inspect.signature(pull_objects).parameters)
+    assert PATIENCE["backoff_cap"] <= 1.0
+    asked = []
+
+    def pull(identity):
+        asked.append(identity)
+        if len(asked) < 3:
+            raise ObjectUnavailableError(identity)
+        return b"piece"
+
+    assert bounded_pull(pull_objects, 1000)(["a"], pull) == {"a": b"piece"}
