@@ -101,6 +101,7 @@ def test_pieces_that_come_later_are_asked_for_every_second_at_most():
         asked.append(identity)
         if len(asked) < 3:
             raise ObjectUnavailableError(identity)
-        return b"piece"
+        return piece
 
-    assert bounded_pull(pull_objects, 1000)(["a"], pull) == {"a": b"piece"}
+    identity, piece = raw("ConfigRecord", b"{}")
+    assert bounded_pull(pull_objects, 1000)([identity], pull) == {identity: piece}
