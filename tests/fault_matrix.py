@@ -53,6 +53,7 @@ def run(folder: Path, chosen: set[str]) -> Table:
 def main() -> int:
     """Run what was asked for and print the table; fail if a row failed."""
     folder = Path(tempfile.mkdtemp(prefix="fedcad-faults-"))
+    sys.stdout.write(f"folders and logs of all rows stay in {folder}\n")
     table = run(folder, set(sys.argv[1:]))
     sys.stdout.write("\n".join(table.lines()) + "\n")
     return 0 if all(row.result != FAILED for row in table.rows) else 1
