@@ -22,8 +22,8 @@ _ALWAYS = {
     "FLWR_INTERNAL_GRPC_FLEET_API": "0",
     "FLWR_OIDC_ENABLED": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # The C library keeps freed pieces of messages, of 5 MB each, in its heaps; mapped ones go back at once.
-    "MALLOC_MMAP_THRESHOLD_": "1048576",
+    # The C library keeps freed pieces of messages, of 5 MB each, in a heap for each thread.
+    "MALLOC_ARENA_MAX": "2",
     "PYTHONUNBUFFERED": "1",
     "NO_COLOR": "1",
 }
