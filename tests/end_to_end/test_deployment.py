@@ -6,7 +6,7 @@ from deployed_study import DeployedStudy, reference
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, archives):
-    return reference(tmp_path_factory.mktemp("undisturbed") / "run", archives, rounds=2, epochs=100)
+    return reference(tmp_path_factory.mktemp("undisturbed") / "run", archives, rounds=2, epochs=60)
 
 
 @pytest.mark.timeout(600)

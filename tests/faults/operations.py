@@ -31,6 +31,7 @@ def operations(bench: Bench) -> None:
             assert outcome is not None
             assert outcome.status == "stopped", outcome
         _command("resume", deployed)
+        deployed.wait(deployed.study.is_running, "the study's new process")
         end(bench, deployed, "both of these")
 
 
