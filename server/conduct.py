@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from fedcad.server.participation import Participation
-
 PAUSE_S = 10.0
 """Between two tries of a round below its quorum."""
 
@@ -21,7 +19,7 @@ class Conduct(Protocol):
         """Note that a round was closed and saved."""
         ...
 
-    def waits(self, reason: str, absent: Sequence[Participation]) -> bool:
+    def waits(self, reason: str, missing: Sequence[str]) -> bool:
         """Wait a while for sites after a missed quorum; False where the run stops instead."""
         ...
 
@@ -36,9 +34,9 @@ class AtOnce:
     def closed(self) -> None:
         """Note nothing."""
 
-    def waits(self, reason: str, absent: Sequence[Participation]) -> bool:
+    def waits(self, reason: str, missing: Sequence[str]) -> bool:
         """Return False."""
-        del reason, absent
+        del reason, missing
         return False
 
 
@@ -81,13 +79,13 @@ class Patient:
         """Note that a round was closed."""
         self._since = None
 
-    def waits(self, reason: str, absent: Sequence[Participation]) -> bool:
+    def waits(self, reason: str, missing: Sequence[str]) -> bool:
         """Show the reason and pause, unless the limit has passed."""
         now = self._timer()
         self._since = now if self._since is None else self._since
         left = self._since + self._wait_s - now
         if left <= 0:
             return False
-        self._show(reason, [part.site for part in absent], self._clock() + left)
+        self._show(reason, list(missing), self._clock() + left)
         self._sleep(min(PAUSE_S, left))
         return True

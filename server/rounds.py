@@ -104,7 +104,7 @@ class StudyRun:
             try:
                 checkpoint, cohort = self._advance(checkpoint, cohort)
             except QuorumError as error:
-                if not self._conduct.waits(str(error).removesuffix(REMEDY), cohort.absent):
+                if not self._conduct.waits(str(error).removesuffix(REMEDY), error.missing):
                     raise
                 self._log.truncate(checkpoint.events)
                 cohort = None
@@ -273,15 +273,12 @@ class StudyRun:
         quorum, counted = self._study.participation.quorum, len(collected.counted)
         if counted >= max(quorum, 1):
             return
-        missing = "; ".join(
-            f"{part.site} {part.status.value} ({part.reason})"
-            for part in collected.participation
-            if part.status is not Status.COUNTED
-        )
+        others = [part for part in collected.participation if part.status is not Status.COUNTED]
+        missing = "; ".join(f"{part.site} {part.status.value} ({part.reason})" for part in others)
         reason = f"{what} had {counted} usable updates; the quorum is {quorum}. Missing: {missing}"
         is_round = event["event"] == "round"
         self._log.append({**event, "event": "stopped" if is_round else event["event"], "reason": reason})
-        raise QuorumError(f"{reason}{REMEDY}")
+        raise QuorumError(f"{reason}{REMEDY}", [part.site for part in others])
 
     def _select(
         self, checkpoint: Checkpoint, validation: Mapping[str, NDArray[np.int64]], cohort: Cohort

@@ -17,6 +17,8 @@ A message answers four questions: what, got, expected, what to do. It never cont
 about a patient: files are named by their path only where the reader is the owner of that path.
 """
 
+from collections.abc import Sequence
+
 
 class FedCADError(Exception):
     """Base of all errors that are shown to a person without a traceback."""
@@ -47,7 +49,16 @@ class InvalidUpdate(FedCADError):  # noqa: N818 - the domain's word, not an "...
 
 
 class QuorumError(FedCADError):
-    """A round closed with fewer updates than the study's quorum."""
+    """A round closed with fewer updates than the study's quorum.
+
+    Attributes:
+        missing: Names of the sites whose update is missing.
+    """
+
+    def __init__(self, reason: str, missing: Sequence[str] = ()) -> None:
+        """Say why, and which sites are missing."""
+        super().__init__(reason)
+        self.missing = tuple(missing)
 
 
 class CheckpointError(FedCADError):
