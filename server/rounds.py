@@ -278,7 +278,7 @@ class StudyRun:
         reason = f"{what} had {counted} usable updates; the quorum is {quorum}. Missing: {missing}"
         is_round = event["event"] == "round"
         self._log.append({**event, "event": "stopped" if is_round else event["event"], "reason": reason})
-        raise QuorumError(f"{reason}{REMEDY}", [part.site for part in others])
+        raise QuorumError(f"{reason}{REMEDY}", tuple(part.site for part in others))
 
     def _select(
         self, checkpoint: Checkpoint, validation: Mapping[str, NDArray[np.int64]], cohort: Cohort

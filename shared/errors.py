@@ -17,8 +17,6 @@ A message answers four questions: what, got, expected, what to do. It never cont
 about a patient: files are named by their path only where the reader is the owner of that path.
 """
 
-from collections.abc import Sequence
-
 
 class FedCADError(Exception):
     """Base of all errors that are shown to a person without a traceback."""
@@ -55,10 +53,10 @@ class QuorumError(FedCADError):
         missing: Names of the sites whose update is missing.
     """
 
-    def __init__(self, reason: str, missing: Sequence[str] = ()) -> None:
+    def __init__(self, reason: str, missing: tuple[str, ...] = ()) -> None:
         """Say why, and which sites are missing."""
         super().__init__(reason)
-        self.missing = tuple(missing)
+        self.missing = missing
 
 
 class CheckpointError(FedCADError):

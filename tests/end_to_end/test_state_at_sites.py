@@ -58,6 +58,9 @@ class Nodes:
         }
         self._unreached, self._unheard, self._stop_in = unreached, unheard, stop_in
 
+    def enrolled(self) -> frozenset[str]:
+        return frozenset(self._nodes)
+
     def ready(self, sites: Any = None, *, deadline_s: float = 0.0) -> Mapping[str, SiteInfo]:
         return {name: self._nodes[name].info() for name in sites or NAMES}
 
