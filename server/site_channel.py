@@ -49,6 +49,8 @@ _POLL_SHARE = 0.04
 """Later, this share of the round's seconds: a question costs the SuperLink more than it brings."""
 LOOK_EVERY_S = 10.0
 """How often connected nodes count as a sign of life while they work."""
+QUORUM_GRACE_S = 300.0
+"""How long the start of a study waits for more sites once a quorum is ready; a first index takes its time."""
 MOST_TRIES = 5
 """How often one plan is sent to one site whose process dies over it, before the round goes on without it."""
 _UNREACHABLE = {3, 4, 5, 8}
@@ -175,7 +177,14 @@ class SiteChannel:
         texts = {"question": number, "contract": self._question.contract, "seal": self._question.seal}
         content = put_texts(sign_texts(texts, PLAN, self._question.key))
         open_round = _Round({name: _Asked(lambda node: Message(content, node, READY)) for name in asked})
-        for name, message, _ in self._replies(open_round, deadline_s, stays=False):
+        quorum = self._question.terms.study.participation.quorum
+
+        def limit() -> float:
+            """Return how long to wait: once a quorum is ready, no hung site holds up the others."""
+            ready = sum(isinstance(answer, SiteInfo) for answer in found.values())
+            return min(deadline_s, QUORUM_GRACE_S) if ready >= quorum else deadline_s
+
+        for name, message, _ in self._replies(open_round, limit, stays=False):
             found[name] = self._read_ready(name, message, members[name], number)
         for name in members:
             reason = (
@@ -210,7 +219,7 @@ class SiteChannel:
             yield Reply(site, Lost(members[site].objection if site in members else "it is not enrolled"))
         unsent = {site: _Asked(self._planned(plans[site], broadcast)) for site in allowed}
         open_round = _Round(unsent, sent=broadcast.release)
-        for site, message, delay in self._replies(open_round, deadline_s, stays=True):
+        for site, message, delay in self._replies(open_round, lambda: deadline_s, stays=True):
             answer = self._read_answer(site, message, members)
             del message
             self._contact(site, "answered")
@@ -261,7 +270,7 @@ class SiteChannel:
         return {node.name: node.node_id for node in self._grid.get_nodes() if node.name}
 
     def _replies(
-        self, open_round: _Round, deadline_s: float, *, stays: bool
+        self, open_round: _Round, limit: Callable[[], float], *, stays: bool
     ) -> Iterator[tuple[str, Message | Lost, float]]:
         """Yield (site, message, seconds) until all have answered or the deadline has passed.
 
@@ -269,7 +278,7 @@ class SiteChannel:
 
         Args:
             open_round: Questions; what is left in it afterwards was not answered.
-            deadline_s: Seconds.
+            limit: Returns the seconds after which to give up.
             stays: Whether a site that cannot be reached is asked again when it is back.
         """
         started = looked = time.monotonic()
@@ -293,7 +302,7 @@ class SiteChannel:
                     arrived = True
                     yield site, message, time.monotonic() - started
                     del message
-            if time.monotonic() - started > deadline_s or not (stays or open_round.waiting):
+            if time.monotonic() - started > limit() or not (stays or open_round.waiting):
                 return
             if not arrived:
                 time.sleep(_pause(time.monotonic() - started))

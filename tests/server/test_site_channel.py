@@ -341,3 +341,17 @@ def test_the_broadcast_is_serialised_once_for_all_and_let_go_while_answers_are_w
 def test_a_long_wait_asks_less_often() -> None:
     pauses = [module._pause(seconds) for seconds in (0.0, 10.0, 50.0, 1e6)]
     assert pauses == [module.POLL_S, pytest.approx(0.4), pytest.approx(2.0), module.LONGEST_POLL_S]
+
+
+@pytest.mark.parametrize(("quorum", "waits"), [(2, False), (3, True)])
+def test_a_hung_site_does_not_hold_up_a_quorum(
+    monkeypatch: pytest.MonkeyPatch, quorum: int, waits: bool
+) -> None:
+    monkeypatch.setattr(module, "QUORUM_GRACE_S", 0.05)
+    world = World(participation={"quorum": quorum, "deadline_s": 60.0})
+    world.nodes[1].act = lambda node, message: None
+    started = time.monotonic()
+    found = world.channel.ready(deadline_s=0.6)
+    assert (time.monotonic() - started >= 0.6) is waits
+    assert isinstance(found["b"], Lost)
+    assert isinstance(found["a"], SiteInfo)
