@@ -34,7 +34,7 @@ def run(folder: Path, chosen: set[str]) -> Table:
     table, archives = Table(), folder / "archives"
     bench = Bench(folder, archives, table)
     wanted = [each for each in SCENARIOS if not chosen or each.__name__ in chosen]
-    for name, quorum, rounds in (("strict", 3, ROUNDS), ("lenient", 2, 2 * ROUNDS)):
+    for name, quorum, rounds in (("strict", 3, ROUNDS), ("lenient", 2, 4 * ROUNDS)):
         participation = {"quorum": quorum, "deadline_s": 600.0}
         bench.runs[name] = reference(
             folder / name, archives, rounds=rounds, epochs=300, participation=participation
