@@ -68,10 +68,6 @@ def page(
     )
 
 
-def _fact(name: str, text: str) -> str:
-    return f"<tr><th>{escape(name.replace('_', ' '))}<td><code>{escape(text)}</code>"
-
-
 def _tests(tests: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a table of the final model's metrics on each site's own test cases; no lines where none are."""
     sites, union, without = (tests.get(key, {}) for key in ("sites", "union", "without"))

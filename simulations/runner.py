@@ -20,7 +20,7 @@ from fedcad.server.final_test import statistics_of
 from fedcad.server.outcome import MODEL
 from fedcad.shared.config.simulation import SimulationConfig
 from fedcad.shared.config.study import StudyConfig
-from fedcad.shared.errors import DataError
+from fedcad.shared.errors import DataError, UnsupportedError
 from fedcad.shared.messages import SiteInfo
 from fedcad.shared.metrics.registry import statistics_for
 from fedcad.simulations import studies
@@ -142,6 +142,11 @@ class SimulationRun:
             # Imported late: it needs the parts of coordinator and node that hold keys.
             from fedcad.simulations.engines.deployment import run_deployed
 
+            if any(site.faults for site in run.sites):
+                raise UnsupportedError(
+                    "faults are scheduled, which real processes cannot keep; expected none with the engine "
+                    "deployment. Remove them, or use the engine in-process or flower"
+                )
             run.prepare()
             files = {site.name: Path(site.site_files[0]) for site in run.sites}
             run_deployed(run.contract, files, run.folder, observe)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny_study
 
-from fedcad.shared.errors import DataError, ProtocolError
+from fedcad.shared.errors import DataError, ProtocolError, UnsupportedError
 from fedcad.simulations import runner
 from fedcad.simulations.engines.pool import WorkerPool
 from fedcad.simulations.engines.simulated_client import make_simulated_app
@@ -193,3 +193,11 @@ def test_selected_parameters_are_those_in_the_file(tmp_path, root, pool):
     vector = runner._selected(Run("federated", tmp_path, Contract.load(tmp_path / "contract"), []))
     assert vector.dtype == np.float32
     assert hash_of_vectors({"model": vector}) == read_outcome(tmp_path)["model_sha256"]
+
+
+def test_the_deployment_engine_refuses_faults_that_it_could_only_ignore(tmp_path):
+    simulation = tiny_study.make_simulation(
+        engine={"name": "deployment"}, faults=[{"site": "site-1", "rounds": [1], "kind": "drop"}]
+    )
+    with pytest.raises(UnsupportedError, match="faults are scheduled"):
+        tiny_study.simulate(tmp_path / "run", archives=tmp_path / "archives", simulation=simulation)
